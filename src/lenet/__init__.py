@@ -1,0 +1,76 @@
+"""LeNet-5 on MNIST in PyTorch.
+
+The public names are loaded when first used: importing the package loads neither torch nor
+matplotlib, so that the command line answers at once.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from lenet.checkpoint import load_model as load_model
+    from lenet.checkpoint import save_model as save_model
+    from lenet.data.digits import Digits as Digits
+    from lenet.data.digits import load as load
+    from lenet.errors import LeNetError as LeNetError
+    from lenet.evaluation import Scores as Scores
+    from lenet.evaluation import evaluate as evaluate
+    from lenet.models.lenet5 import LeNet5 as LeNet5
+    from lenet.plots import plot_losses as plot_losses
+    from lenet.recipes import RECIPES as RECIPES
+    from lenet.recipes import Recipe as Recipe
+    from lenet.training.loop import get_accuracy as get_accuracy
+    from lenet.training.loop import training_loop as training_loop
+    from lenet.training.run import create_run as create_run
+    from lenet.training.run import open_run as open_run
+    from lenet.training.run import train as train
+
+_HOMES = {
+    "Digits": "lenet.data.digits",
+    "LeNet5": "lenet.models.lenet5",
+    "LeNetError": "lenet.errors",
+    "RECIPES": "lenet.recipes",
+    "Recipe": "lenet.recipes",
+    "Scores": "lenet.evaluation",
+    "create_run": "lenet.training.run",
+    "evaluate": "lenet.evaluation",
+    "get_accuracy": "lenet.training.loop",
+    "load": "lenet.data.digits",
+    "load_model": "lenet.checkpoint",
+    "open_run": "lenet.training.run",
+    "plot_losses": "lenet.plots",
+    "save_model": "lenet.checkpoint",
+    "train": "lenet.training.run",
+    "training_loop": "lenet.training.loop",
+}
+
+__all__ = [  # noqa: RUF022  # the same order as _HOMES, checked by a test
+    "Digits",
+    "LeNet5",
+    "LeNetError",
+    "RECIPES",
+    "Recipe",
+    "Scores",
+    "create_run",
+    "evaluate",
+    "get_accuracy",
+    "load",
+    "load_model",
+    "open_run",
+    "plot_losses",
+    "save_model",
+    "train",
+    "training_loop",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lenet' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

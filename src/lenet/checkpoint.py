@@ -1,0 +1,205 @@
+"""Model files that carry all that is needed to use them, and the state to resume a run.
+
+A model file is safetensors: tensors and a JSON header, nothing that can run. Its header holds
+one key, `lenet`, a JSON object with sorted keys, so that equal models are equal files byte for
+byte (safetensors writes several keys in no fixed order).
+"""
+
+import json
+import pickle
+import warnings
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from lenet.errors import CheckpointError
+from lenet.files import replacing
+from lenet.models import MODELS, LeNet5
+
+MODEL_FORMAT = 1
+MODEL_FILE = "model.safetensors"
+MAX_MODEL_BYTES = 64 * 2**20
+"""No network here is near this size; a larger file is not one of ours."""
+MAX_CLASSES = 1000
+MAX_CHANNELS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What a model file says about itself."""
+
+    model: str
+    """Key of `MODELS`."""
+    config: dict[str, Any]
+    """Arguments that build the network."""
+    classes: tuple[str, ...]
+    """Name of each logit, in order."""
+    dataset: str
+    recipe_name: str = ""
+    recipe: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    epochs: int = 0
+    scores: dict[str, float] = field(default_factory=dict)
+    """Such as `test_accuracy`, as scored when the file was written."""
+    lenet_version: str = ""
+    format: int = MODEL_FORMAT
+
+
+def save_model(path: Path, model: nn.Module, card: ModelCard) -> None:
+    """Write a model file, whole or not at all."""
+    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    header = json.dumps(asdict(card), sort_keys=True)
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={"lenet": header})
+
+
+def find_model(path: Path) -> Path:
+    """Return the model file that `path` names: itself, or the one in a run directory.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    if path.is_dir():
+        inside = path / MODEL_FILE
+        if not inside.is_file():
+            raise CheckpointError(
+                f"{path}: no {MODEL_FILE} in it; the run is not finished "
+                f"(`lenet train --resume --out {path}` goes on) or this is not a run directory"
+            )
+        return inside
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file or run directory")
+    return path
+
+
+def load_model(path: Path) -> tuple[LeNet5, ModelCard]:
+    """Read a model file; nothing in it is run.
+
+    Args:
+        path: A .safetensors file written by `save_model`, or a run directory that holds one.
+
+    Returns:
+        The model, on the CPU and in evaluation mode, and what the file says about itself.
+
+    Raises:
+        CheckpointError: Not a model file of this package; the message says what was found.
+    """
+    path = find_model(path)
+    size = path.stat().st_size
+    if size > MAX_MODEL_BYTES:
+        raise CheckpointError(
+            f"{path}: expected a model file of at most {MAX_MODEL_BYTES:,} bytes, "
+            f"found {size:,} bytes"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get("lenet")
+            names = set(file.keys())
+            card = _read_card(path, header)
+            model = MODELS[card.model](**card.config)
+            wanted = model.state_dict()
+            if names != set(wanted):
+                raise CheckpointError(
+                    f"{path}: expected the tensors of {card.model}, "
+                    f"missing {sorted(set(wanted) - names)}, extra {sorted(names - set(wanted))}"
+                )
+            for name, tensor in wanted.items():
+                stored = file.get_slice(name)
+                if stored.get_shape() != list(tensor.shape) or stored.get_dtype() != "F32":
+                    raise CheckpointError(
+                        f"{path}: tensor {name}: expected F32 {list(tensor.shape)}, "
+                        f"found {stored.get_dtype()} {stored.get_shape()}"
+                    )
+            tensors = {name: file.get_tensor(name) for name in wanted}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: expected a safetensors file, found: {error}") from None
+    bad = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+    if bad:
+        raise CheckpointError(f"{path}: expected finite weights, found NaN or infinity in {bad}")
+    model.load_state_dict(tensors)
+    return model.eval(), card
+
+
+def _read_card(path: Path, header: str | None) -> ModelCard:
+    if header is None:
+        raise CheckpointError(
+            f"{path}: a safetensors file, but not one of lenet's: its header has no `lenet` key"
+        )
+    try:
+        values = json.loads(header)
+        known = {f.name for f in fields(ModelCard)}
+        # Keys of a later minor version are skipped; a later format is refused below.
+        card = ModelCard(**{key: value for key, value in values.items() if key in known})
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise CheckpointError(f"{path}: the `lenet` key of its header can't be read") from None
+    if card.format != MODEL_FORMAT:
+        raise CheckpointError(
+            f"{path}: expected model format {MODEL_FORMAT}, found {card.format!r}; "
+            "use the version of lenet that wrote it"
+        )
+    if not isinstance(card.model, str) or card.model not in MODELS:
+        raise CheckpointError(f"{path}: `model` (={card.model!r}) must be one of {list(MODELS)}")
+    _check_config(path, card)
+    return card
+
+
+def _check_config(path: Path, card: ModelCard) -> None:
+    expected = MODELS[card.model]().config()
+    config = card.config
+    if not isinstance(config, dict) or set(config) != set(expected):
+        raise CheckpointError(f"{path}: `config` (={config!r}) must have keys {sorted(expected)}")
+    for key, default in expected.items():
+        if type(config[key]) is not type(default):
+            raise CheckpointError(
+                f"{path}: `config.{key}` (={config[key]!r}) must be {type(default).__name__}"
+            )
+    if not 2 <= config["num_classes"] <= MAX_CLASSES or not (
+        1 <= config["in_channels"] <= MAX_CHANNELS
+    ):
+        raise CheckpointError(
+            f"{path}: `config` asks for {config['num_classes']} classes and "
+            f"{config['in_channels']} channels; at most {MAX_CLASSES} and {MAX_CHANNELS}"
+        )
+    try:
+        MODELS[card.model](**config)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    if (
+        not isinstance(card.classes, list)
+        or len(card.classes) != config["num_classes"]
+        or not all(isinstance(name, str) for name in card.classes)
+    ):
+        raise CheckpointError(f"{path}: `classes` must name each of the {config['num_classes']}")
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a resume state (plain values and tensors), whole or not at all."""
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read a resume state; only plain values and tensors are admitted.
+
+    Raises:
+        CheckpointError: The file is damaged or holds anything else.
+    """
+    try:
+        with warnings.catch_warnings():
+            # torch warns of a foreign pickle before it refuses it; the error below says enough.
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path}: expected a resume state of plain values and tensors, found: {reason}; "
+            "delete it to train from the start"
+        ) from None
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: expected a resume state, found {type(state).__name__}")
+    return state

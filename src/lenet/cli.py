@@ -1,0 +1,91 @@
+"""The command line's entry: what `lenet` and `lenet --help` say, and where each verb is.
+
+The verbs are in `lenet.commands`, which is imported for the one that is called: `lenet --help`
+answers before the argument parser, let alone torch, has loaded.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+
+from lenet import __version__
+from lenet.errors import LeNetError
+
+VERBS = {
+    "train": "train a recipe and write its report",
+    "evaluate": "score a run or a model file on a split",
+    "report": "draw the figures and the report of a finished run again",
+    "study": "train a recipe under many seeds and summarize",
+    "data": "fetch, list or verify the data sets",
+    "recipes": "show the named recipes",
+    "env": "show versions and machine, for a bug report",
+}
+
+OVERVIEW = """\
+usage: lenet COMMAND [OPTIONS]
+
+LeNet-5 on MNIST in PyTorch: train it on the real digits and see what it learned.
+
+commands:
+{verbs}
+
+options:
+  -h, --help   this text; `lenet COMMAND --help` shows a command's options
+  --version    the version
+
+examples:
+  lenet train                      train, then look at runs/default-seed0/report.html
+  lenet train report --seed 3      the original report's settings, another seed
+  lenet evaluate runs/default-seed0 --json
+"""
+
+EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: Arguments without the program's name; those of the process by default.
+
+    Returns:
+        Exit status: 0; 1, our error, one line on stderr; 2, wrong usage; 130, Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        verbs = "\n".join(f"  {name:<10} {summary}" for name, summary in VERBS.items())
+        print(OVERVIEW.format(verbs=verbs), end="")
+        return 0 if arguments else EXIT_USAGE
+    if arguments[0] in ("-V", "--version"):
+        print(f"lenet {__version__}")
+        return 0
+    if arguments[0] not in VERBS:
+        near = get_close_matches(arguments[0], VERBS, n=1)
+        hint = f"; did you mean `{near[0]}`?" if near else f"; there is: {', '.join(VERBS)}"
+        print(f"error: no command `{printable(arguments[0])}`{hint}", file=sys.stderr)
+        return EXIT_USAGE
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    try:
+        status: int = getattr(import_module("lenet.commands"), arguments[0])(arguments[1:])
+    except LeNetError as error:
+        print(f"error: {printable(str(error))}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader has enough. Without this, Python complains once more as it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_ERROR
+    except SystemExit as stop:
+        # The argument parser's own: 0 after --help, 2 after wrong usage.
+        return stop.code if isinstance(stop.code, int) else EXIT_USAGE
+    return status
+
+
+def printable(text: str) -> str:
+    """Return text with control characters escaped: a stranger's file name may hold some."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

@@ -1,0 +1,538 @@
+"""The verbs of the command line, one function each.
+
+A verb's options are a dataclass from which tyro makes flags, help and checks; the fields of
+`Recipe` become flags in the same way. stdout holds the result, stderr all else. What a verb
+needs is imported inside it.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from inspect import cleandoc
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import tyro
+from tyro.conf import Positional
+
+from lenet.errors import LeNetError, RecipeError, RunError
+from lenet.recipes import RECIPES, SUMMARIES, Recipe
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lenet.evaluation import Scores
+    from lenet.records import RunRecord
+    from lenet.training import Run
+
+RUNS_FOLDER = Path("runs")
+
+Split = Literal["train", "val", "test"]
+DatasetName = Literal["mnist", "fashion-mnist", "kmnist"]
+RecipeName = Annotated[
+    Positional[str], tyro.conf.arg(metavar="[RECIPE]", help_behavior_hint="(default: default)")
+]
+Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
+Settings = Annotated[Recipe, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Train a recipe and write its report.
+
+    Examples:
+      lenet train                              the default recipe
+      lenet train report --seed 3              the original report's settings
+      lenet train default --epochs 5 --lr 2e-3
+      lenet train --num-val 5000               with a validation curve
+      lenet train --resume                     go on after an interruption
+    """
+
+    recipe: RecipeName = ""
+    """Named recipe; `lenet recipes` shows them. Every field of it is a flag below."""
+    seed: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 0)")] = (
+        None
+    )
+    """Decides initial weights and the order of the images."""
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/RECIPE-seedN)"),
+    ] = None
+    """Run directory."""
+    resume: bool = False
+    """Go on with the run in --out, or with the newest of this recipe and seed in runs/."""
+    device: str = "auto"
+    """auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:N or mps."""
+    threads: int = 0
+    """CPU threads; 0 leaves torch's choice."""
+    data_dir: Folder = None
+    """Folder that holds the data set's files, in torchvision's layout or flat."""
+    tensorboard: bool = False
+    """Also write TensorBoard event files into the run directory."""
+    quiet: bool = False
+    """Show no progress."""
+    json: bool = False
+    """Print the record as one JSON object."""
+    settings: Settings = field(default_factory=lambda: RECIPES["default"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """Train a recipe under many seeds and summarize.
+
+    Examples:
+      lenet study default --seeds 10 --jobs 2
+      lenet study report --seeds 10 --out studies/report
+    Run again with the same arguments, it goes on with what is missing.
+    """
+
+    recipe: RecipeName = ""
+    """Named recipe; every field of it is a flag below."""
+    seeds: int = 10
+    """How many seeds."""
+    first_seed: int = 0
+    """The first of them; the others follow."""
+    jobs: int = 1
+    """Runs side by side; each gets its share of the cores."""
+    out: Annotated[
+        Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/study-RECIPE)")
+    ] = None
+    """Folder of the study."""
+    device: str = "auto"
+    """As for `lenet train`."""
+    data_dir: Folder = None
+    """As for `lenet train`."""
+    json: bool = False
+    """Print the study's record as one JSON object."""
+    settings: Settings = field(default_factory=lambda: RECIPES["default"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """Score a run or a model file on a split.
+
+    Examples:
+      lenet evaluate runs/default-seed0
+      lenet evaluate model.safetensors --split train --json
+    """
+
+    model: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN|MODEL")]
+    """Run directory, or a model file that lenet wrote."""
+    split: Split = "test"
+    """Which images; val is the part that the run cut from its training images."""
+    device: str = "auto"
+    """As for `lenet train`."""
+    data_dir: Folder = None
+    """As for `lenet train`."""
+    json: bool = False
+    """Print the scores as one JSON object."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Draw the figures and the report of a finished run again.
+
+    Examples:
+      lenet report runs/default-seed0
+    """
+
+    run: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Run directory."""
+    data_dir: Folder = None
+    """As for `lenet train`."""
+    json: bool = False
+    """Print where the report is as one JSON object."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Fetch, list or verify the data sets.
+
+    Examples:
+      lenet data fetch
+      lenet data list
+      lenet data verify fashion-mnist --data-dir ~/data/FashionMNIST/raw
+    """
+
+    action: Positional[Literal["fetch", "list", "verify"]]
+    """What to do."""
+    dataset: Positional[DatasetName] = "mnist"
+    """Which data set; `list` shows all."""
+    data_dir: Folder = None
+    """Folder to look in before the cache; LENET_DATA does the same."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainOptions:
+    """Options of the verbs that only show something."""
+
+    json: bool = False
+    """Print one JSON object."""
+
+
+T = TypeVar("T")
+R = TypeVar("R", TrainOptions, StudyOptions)
+
+
+def _parse(kind: type[T], verb: str, arguments: Sequence[str], *, default: T | None = None) -> T:
+    options: T = tyro.cli(
+        kind,
+        prog=f"lenet {verb}",
+        description=cleandoc(kind.__doc__ or ""),
+        args=list(arguments),
+        default=default,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )  # type: ignore[assignment]  # tyro types the default, and so the result, as optional
+    return options
+
+
+def _parse_with_recipe(kind: type[R], verb: str, arguments: Sequence[str]) -> tuple[R, str]:
+    """Parse options over the named recipe's own values; return them and the recipe's name."""
+    # The name is known only after parsing, the defaults needed before: guess, parse, and parse
+    # again where the guess was wrong. For --help, which ends the first parse, the guess must do.
+    guess = next((word for word in arguments if word in RECIPES), "default")
+    options = _parse(kind, verb, arguments, default=kind(settings=RECIPES[guess]))
+    name = options.recipe or "default"
+    if name not in RECIPES:
+        raise RecipeError(f"`recipe` (={name!r}) must be one of: {', '.join(RECIPES)}")
+    if name != guess:
+        options = _parse(kind, verb, arguments, default=kind(settings=RECIPES[name]))
+    return options, name
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value))
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def train(arguments: Sequence[str]) -> int:
+    """Train, or go on training, and write the report."""
+    options, name = _parse_with_recipe(TrainOptions, "train", arguments)
+    if options.tensorboard:
+        _require_tensorboard()
+    run = _run_to_resume(options, name, arguments) if options.resume else _new_run(options, name)
+
+    import torch
+
+    from lenet.cli import EXIT_INTERRUPTED
+    from lenet.console import TrainingView
+    from lenet.report import write_report
+    from lenet.training import train as train_run
+
+    if options.threads < 0:
+        raise RecipeError(f"`threads` (={options.threads}) must be at least 0")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    console = _console()
+    if run.is_finished:
+        print(f"{run.path}: this run is finished", file=sys.stderr)
+    events = run.path / "tensorboard" if options.tensorboard else None
+    try:
+        with TrainingView(console, events, quiet=options.quiet) as view:
+            record = train_run(run, device=options.device, data_dir=options.data_dir, watcher=view)
+        report = write_report(run.path, data_dir=options.data_dir)
+    except KeyboardInterrupt:
+        print(
+            f"interrupted after {run.num_epochs_done} of {run.recipe.epochs} epochs; "
+            f"`lenet train --resume --out {run.path}` goes on",
+            file=sys.stderr,
+        )
+        return EXIT_INTERRUPTED
+    if options.json:
+        from lenet.records import to_json
+
+        _print_json(json.loads(to_json(record)))
+    else:
+        _print_run(record, report)
+    return 0
+
+
+def _require_tensorboard() -> None:
+    try:
+        import tensorboardX  # noqa: F401
+    except ImportError:
+        raise LeNetError(
+            "--tensorboard needs tensorboardX: pip install 'lenet[tensorboard]'"
+        ) from None
+
+
+def _default_paths(name: str, seed: int) -> list[Path]:
+    """Return the numbered folders of a recipe and seed that exist, then the first free one."""
+    paths = [RUNS_FOLDER / f"{name}-seed{seed}"]
+    while paths[-1].exists():
+        paths.append(RUNS_FOLDER / f"{name}-seed{seed}-{len(paths) + 1}")
+    return paths
+
+
+def _new_run(options: TrainOptions, name: str) -> "Run":
+    from lenet.training import create_run, open_run
+
+    seed = options.seed or 0
+    path = options.out
+    if path is None:
+        *taken, path = _default_paths(name, seed)
+        for other in taken:
+            if (other / "recipe.json").is_file() and not open_run(other).is_finished:
+                print(
+                    f"note: {other} holds an unfinished run; "
+                    f"`lenet train --resume --out {other}` would go on with it",
+                    file=sys.stderr,
+                )
+    return create_run(path, name, options.settings, seed)
+
+
+def _run_to_resume(options: TrainOptions, name: str, arguments: Sequence[str]) -> "Run":
+    from lenet.training import open_run
+
+    path = options.out
+    if path is None:
+        taken = _default_paths(name, options.seed or 0)[:-1]
+        if not taken:
+            raise RunError(
+                f"{RUNS_FOLDER / f'{name}-seed{options.seed or 0}'}: nothing to resume here; "
+                "--out names the run directory"
+            )
+        path = taken[-1]
+    run = open_run(path)
+    # Parsed over the run's own values, flags that ask for something else stand out.
+    wanted = _parse(TrainOptions, "train", arguments, default=TrainOptions(settings=run.recipe))
+    changed = [
+        f"--{f.name.replace('_', '-')} {getattr(wanted.settings, f.name)}"
+        for f in fields(Recipe)
+        if getattr(wanted.settings, f.name) != getattr(run.recipe, f.name)
+    ]
+    if options.seed not in (None, run.seed):
+        changed.append(f"--seed {options.seed}")
+    if options.recipe not in ("", run.recipe_name):
+        changed.insert(0, options.recipe)
+    if changed:
+        raise RunError(
+            f"{path}: a resumed run keeps its settings (recipe {run.recipe_name}, "
+            f"seed {run.seed}), but `{' '.join(changed)}` asks for others"
+        )
+    return run
+
+
+def _print_run(record: "RunRecord", report: Path) -> None:
+    for split in ("train", "val", "test"):
+        if split in record.scores:
+            scores = record.scores[split]
+            wrong = scores["num_images"] - scores["num_correct"]
+            print(
+                f"{split} accuracy".ljust(16)
+                + f"{scores['accuracy']:.2%}   {wrong:,} of {scores['num_images']:,} wrong"
+            )
+    print(f"{'training time':<16}{record.training_s:.1f} s")
+    print(f"{'report':<16}{report}")
+
+
+def study(arguments: Sequence[str]) -> int:
+    """Train a recipe under many seeds."""
+    options, name = _parse_with_recipe(StudyOptions, "study", arguments)
+    if options.seeds < 1 or options.jobs < 1 or options.first_seed < 0:
+        raise RecipeError(
+            f"`seeds` (={options.seeds}) and `jobs` (={options.jobs}) must be at least 1, "
+            f"`first_seed` (={options.first_seed}) at least 0"
+        )
+    from lenet.data import fetch
+    from lenet.records import to_json
+    from lenet.study import run_study
+
+    path = options.out or RUNS_FOLDER / f"study-{name}"
+    # Once, before the processes start.
+    fetch(options.settings.dataset, data_dir=options.data_dir)
+
+    def show(record: "RunRecord") -> None:
+        print(
+            f"seed {record.seed:>3}   train {record.train_accuracy:.2%}   "
+            f"test {record.test_accuracy:.2%}   {record.training_s:.1f} s",
+            file=sys.stderr,
+        )
+
+    record = run_study(
+        path,
+        name,
+        options.settings,
+        range(options.first_seed, options.first_seed + options.seeds),
+        device=options.device,
+        data_dir=options.data_dir,
+        num_jobs=options.jobs,
+        on_run=show,
+    )
+    if options.json:
+        _print_json(json.loads(to_json(record)))
+        return 0
+    for figure in ("train_accuracy", "val_accuracy", "test_accuracy"):
+        if figure in record.summary:
+            s = record.summary[figure]
+            interval = f"95 % interval {s.low:.2%} to {s.high:.2%}   " if s.n > 1 else ""
+            print(
+                f"{figure.replace('_', ' '):<16}{s.mean:.2%}   {interval}"
+                f"sd {s.std:.2%}   min {s.min:.2%}   max {s.max:.2%}   n {s.n}"
+            )
+    return 0
+
+
+def evaluate(arguments: Sequence[str]) -> int:
+    """Score a model."""
+    options = _parse(EvaluateOptions, "evaluate", arguments)
+    scores = _evaluate(options)
+    if options.json:
+        _print_json(asdict(scores))
+        return 0
+    print(
+        f"{scores.split} accuracy {scores.accuracy:.2%} "
+        f"(95 % interval {scores.accuracy_low:.2%} to {scores.accuracy_high:.2%}), "
+        f"{scores.num_images - scores.num_correct:,} of {scores.num_images:,} wrong, "
+        f"loss {scores.loss:.4f}"
+    )
+    return 0
+
+
+def _evaluate(options: EvaluateOptions) -> "Scores":
+    from lenet.checkpoint import load_model
+    from lenet.console import DownloadBar
+    from lenet.data import load, split_validation
+    from lenet.device import choose_device
+    from lenet.evaluation import evaluate as evaluate_model
+
+    model, card = load_model(options.model)
+    device = choose_device(options.device)
+    progress = DownloadBar(_console())
+    num_val = card.recipe.get("num_val", 0)
+    if options.split == "val" and not num_val:
+        raise RecipeError(f"{options.model}: trained on all images, so it has no val split")
+    digits = load(
+        card.dataset,
+        "test" if options.split == "test" else "train",
+        data_dir=options.data_dir,
+        progress=progress,
+    )
+    progress.close()
+    if options.split != "test" and num_val:
+        train_part, val_part = split_validation(digits, num_val)
+        digits = val_part if options.split == "val" else train_part
+    return evaluate_model(
+        model.to(device), digits.images, digits.labels, split=options.split, device=device
+    )
+
+
+def report(arguments: Sequence[str]) -> int:
+    """Write a report again."""
+    options = _parse(ReportOptions, "report", arguments)
+    from lenet.console import DownloadBar
+    from lenet.report import write_report
+
+    progress = DownloadBar(_console())
+    path = write_report(options.run, data_dir=options.data_dir, progress=progress)
+    progress.close()
+    if options.json:
+        _print_json({"report": str(path)})
+    else:
+        print(path)
+    return 0
+
+
+def data(arguments: Sequence[str]) -> int:
+    """Fetch, list or verify data sets."""
+    options = _parse(DataOptions, "data", arguments)
+    from lenet.data import fetch, list_datasets, verify
+
+    if options.action == "fetch":
+        from lenet.console import DownloadBar
+
+        progress = DownloadBar(_console())
+        folder = fetch(options.dataset, data_dir=options.data_dir, progress=progress)
+        progress.close()
+        if options.json:
+            _print_json({"dataset": options.dataset, "folder": str(folder)})
+        else:
+            print(folder)
+        return 0
+    if options.action == "list":
+        statuses = list_datasets(data_dir=options.data_dir)
+        if options.json:
+            _print_json({status.name: _plain(status) for status in statuses})
+            return 0
+        for status in statuses:
+            where = status.path or "not here; `lenet data fetch` gets it"
+            print(f"{status.name:<14} {status.title:<14} {where}")
+        return 0
+    files = verify(options.dataset, data_dir=options.data_dir)
+    if options.json:
+        _print_json({"dataset": options.dataset, "files": [_plain(file) for file in files]})
+    else:
+        for file in files:
+            print(f"{'ok' if file.ok else 'BAD':<4} {file.path}  {file.found}")
+    return 0 if all(file.ok for file in files) else 1
+
+
+def _plain(status: Any) -> dict[str, Any]:
+    return {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in asdict(status).items()
+    }
+
+
+def recipes(arguments: Sequence[str]) -> int:
+    """Show the named recipes.
+
+    Examples:
+      lenet recipes
+      lenet recipes --json
+    """
+    options = _parse_plain("recipes", recipes.__doc__, arguments)
+    if options.json:
+        _print_json({name: asdict(recipe) for name, recipe in RECIPES.items()})
+        return 0
+    for name, recipe in RECIPES.items():
+        print(f"{name}: {SUMMARIES[name]}")
+        values = (f"{f.name}={getattr(recipe, f.name)}" for f in fields(Recipe))
+        print("  " + "  ".join(values))
+    return 0
+
+
+def env(arguments: Sequence[str]) -> int:
+    """Show versions and machine, for a bug report.
+
+    Examples:
+      lenet env
+      lenet env --json
+    """
+    options = _parse_plain("env", env.__doc__, arguments)
+    from lenet.data import cache_dir
+    from lenet.device import choose_device, describe_device
+    from lenet.records import environment
+
+    facts = {
+        **environment(),
+        "device": describe_device(choose_device()),
+        "cache": str(cache_dir()),
+    }
+    if options.json:
+        _print_json(facts)
+        return 0
+    for key, value in facts.items():
+        shown = (
+            ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        )
+        print(f"{key:<12} {shown}")
+    return 0
+
+
+def _parse_plain(verb: str, description: str | None, arguments: Sequence[str]) -> PlainOptions:
+    return tyro.cli(
+        PlainOptions,
+        prog=f"lenet {verb}",
+        description=cleandoc(description or ""),
+        args=list(arguments),
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )

@@ -1,0 +1,48 @@
+"""The exception tree of the package, and nothing else.
+
+LeNetError            anything a user can cause; the CLI prints it and exits 1
+    DataError         a data file is broken (also a ValueError)
+    DownloadError     every source of a data set failed (also an OSError)
+    RecipeError       a recipe's field is out of range (also a ValueError)
+    CheckpointError   a model file or resume state can't be read (also a ValueError)
+    RunError          a run directory can't be used as asked (also an OSError)
+    DivergenceError   the loss is no longer a finite number (also an ArithmeticError)
+"""
+
+from collections.abc import Sequence
+
+
+class LeNetError(Exception):
+    """Base of every error that a user can cause and mend."""
+
+
+class DataError(LeNetError, ValueError):
+    """A data file does not hold what it should."""
+
+
+class DownloadError(LeNetError, OSError):
+    """Every source of a data set failed.
+
+    Attributes:
+        failures: (source, reason) of each source tried, in the order tried.
+    """
+
+    def __init__(self, message: str, failures: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.failures = tuple(failures)
+
+
+class RecipeError(LeNetError, ValueError):
+    """A field of a recipe has a value that is not allowed."""
+
+
+class CheckpointError(LeNetError, ValueError):
+    """A model file or resume state can't be read."""
+
+
+class RunError(LeNetError, OSError):
+    """A run directory can't be created, continued or read as asked."""
+
+
+class DivergenceError(LeNetError, ArithmeticError):
+    """The training loss became infinite or not a number."""

@@ -1,0 +1,141 @@
+"""The LeNet-5 of common PyTorch versions: dense C3, plain pooling, a linear output."""
+
+import math
+from collections.abc import Callable
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
+POOLINGS: dict[str, Callable[[int], nn.Module]] = {"average": nn.AvgPool2d, "max": nn.MaxPool2d}
+RESIZES = ("pad", "stretch")
+
+FIELD = 32
+"""Side of the field C1 looks at, in pixels: larger than any digit, so that a stroke's end
+can lie in the middle of a C1 unit's window. Source: LeCun et al. 1998, section II.B."""
+
+
+class LeNet5(nn.Module):
+    """LeNet-5 with 61,706 parameters: a convolutional feature extractor and a classifier.
+
+    Example:
+        >>> import torch
+        >>> model = LeNet5(10)
+        >>> model(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 10])
+        >>> sum(p.numel() for p in model.parameters())
+        61706
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 10,
+        *,
+        in_channels: int = 1,
+        activation: str = "tanh",
+        pooling: str = "average",
+        resize: str = "pad",
+        background: float = 0.0,
+        ink: float = 1.0,
+    ) -> None:
+        """Build the network with PyTorch's initial weights, drawn from its global generator.
+
+        Args:
+            num_classes: Number of logits, at least 2.
+            in_channels: Number of channels of the input.
+            activation: "tanh" or "relu".
+            pooling: "average" or "max", 2x2.
+            resize: How 28x28 pixels become the 32x32 field: "pad" adds two pixels of background
+                on each side, as the paper does; "stretch" interpolates, as the notebook does.
+            background: What a pixel of 0 becomes at the input of C1.
+            ink: What a pixel of 1 becomes.
+
+        Raises:
+            ValueError: An argument is not one of those named.
+        """
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"`activation` (={activation!r}) must be one of {list(ACTIVATIONS)}")
+        if pooling not in POOLINGS:
+            raise ValueError(f"`pooling` (={pooling!r}) must be one of {list(POOLINGS)}")
+        if resize not in RESIZES:
+            raise ValueError(f"`resize` (={resize!r}) must be one of {list(RESIZES)}")
+        if num_classes < 2 or in_channels < 1:
+            raise ValueError(
+                f"`num_classes` (={num_classes}) must be at least 2 and "
+                f"`in_channels` (={in_channels}) at least 1"
+            )
+        if not (math.isfinite(background) and math.isfinite(ink)):
+            raise ValueError(f"`background` (={background}) and `ink` (={ink}) must be finite")
+        self.num_classes = num_classes
+        self.in_channels = in_channels
+        self.activation = activation
+        self.pooling = pooling
+        self.resize = resize
+        self.register_buffer("background", torch.tensor(float(background)))
+        self.register_buffer("ink", torch.tensor(float(ink)))
+
+        squash, pool = ACTIVATIONS[activation], POOLINGS[pooling]
+        self.feature_extractor = nn.Sequential(
+            nn.Conv2d(in_channels, 6, kernel_size=5),  # C1: (B, 6, 28, 28)
+            squash(),
+            pool(2),  # S2: (B, 6, 14, 14)
+            nn.Conv2d(6, 16, kernel_size=5),  # C3: (B, 16, 10, 10)
+            squash(),
+            pool(2),  # S4: (B, 16, 5, 5)
+            nn.Conv2d(16, 120, kernel_size=5),  # C5: (B, 120, 1, 1)
+            squash(),
+        )
+        self.classifier = nn.Sequential(
+            nn.Linear(120, 84),  # F6
+            squash(),
+            nn.Linear(84, num_classes),  # output
+        )
+
+    def config(self) -> dict[str, int | float | str]:
+        """Return the arguments that build this network again."""
+        return {
+            "num_classes": self.num_classes,
+            "in_channels": self.in_channels,
+            "activation": self.activation,
+            "pooling": self.pooling,
+            "resize": self.resize,
+            "background": float(cast(Tensor, self.background)),
+            "ink": float(cast(Tensor, self.ink)),
+        }
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """Return the 32x32 field that C1 sees.
+
+        Args:
+            x: (B, C, 28, 28) float in [0, 1], 1 = ink; or (B, C, 32, 32), which is only scaled.
+
+        Raises:
+            ValueError: `x` has another shape.
+        """
+        if x.ndim != 4 or x.shape[1] != self.in_channels or x.shape[2:] not in {(28, 28), (32, 32)}:
+            raise ValueError(
+                f"`x` has shape {tuple(x.shape)}; expected (B, {self.in_channels}, 28, 28) "
+                f"or (B, {self.in_channels}, 32, 32)"
+            )
+        if x.shape[-1] != FIELD:
+            if self.resize == "pad":
+                x = F.pad(x, (2, 2, 2, 2))  # (B, C, 32, 32)
+            else:
+                x = F.interpolate(x, size=(FIELD, FIELD), mode="bilinear")  # (B, C, 32, 32)
+        background, ink = cast(Tensor, self.background), cast(Tensor, self.ink)
+        return background + x * (ink - background)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits.
+
+        Args:
+            x: (B, C, 28, 28) float in [0, 1], 1 = ink.
+
+        Returns:
+            (B, num_classes) float, larger = likelier.
+        """
+        features = self.feature_extractor(self.prepare(x))  # (B, 120, 1, 1)
+        return cast(Tensor, self.classifier(torch.flatten(features, 1)))

@@ -1,0 +1,253 @@
+"""Figures of a run, from what it left behind.
+
+Every function returns a matplotlib figure and draws on nothing global, so that they work with no
+display and leave a caller's own figures alone; `plot_losses` alone is for notebooks.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from lenet.files import replacing
+from lenet.records import EpochScores
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TRAIN_COLOUR, VALID_COLOUR, WRONG_COLOUR = "tab:blue", "tab:red", "#c62828"
+GRID_ROWS, GRID_COLUMNS = 5, 10
+DPI = 120
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """Return an empty figure of that size in inches, with a canvas that needs no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
+    with replacing(path) as temporary:
+        # Without the metadata, equal figures are equal files under one version of matplotlib.
+        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+
+
+def plot_losses(train_losses: Sequence[float], valid_losses: Sequence[float]) -> "Figure":
+    """Plot training and validation losses as the notebook does; a notebook shows the figure.
+
+    Args:
+        train_losses: One for each epoch.
+        valid_losses: Likewise; may be empty.
+    """
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4.5))
+    axes.plot(range(len(train_losses)), train_losses, color="blue", label="Training loss")
+    if len(valid_losses):
+        axes.plot(range(len(valid_losses)), valid_losses, color="red", label="Validation loss")
+    axes.set(title="Loss over epochs", xlabel="Epoch", ylabel="Loss")
+    axes.legend()
+    return figure
+
+
+def losses_figure(epochs: Sequence[EpochScores], *, test_loss: float) -> "Figure":
+    """Fig. 1: loss over the epochs, and the test loss of the finished model.
+
+    Args:
+        epochs: The run's epochs; at least one.
+        test_loss: Of the finished model, in nats.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure = new_figure(8, 4.5)
+    axes = figure.add_subplot()
+    numbers = [epoch.epoch for epoch in epochs]
+    axes.plot(
+        numbers,
+        [epoch.train_loss for epoch in epochs],
+        marker="o",
+        markersize=3,
+        color=TRAIN_COLOUR,
+        label="training images (running mean)",
+    )
+    for attribute, label in (
+        ("val_loss", "val images (cut from training)"),
+        ("test_loss", "test images, every epoch (the notebook's validation)"),
+    ):
+        values = [getattr(epoch, attribute) for epoch in epochs]
+        if all(value is not None for value in values):
+            axes.plot(numbers, values, marker="o", markersize=3, color=VALID_COLOUR, label=label)
+    if epochs[-1].test_loss is None:
+        axes.plot(
+            numbers[-1],
+            test_loss,
+            marker="*",
+            markersize=11,
+            linestyle="none",
+            color="black",
+            label="test images, scored once",
+        )
+    axes.set(title="Loss over epochs", xlabel="Epoch", ylabel="Cross-entropy (nats, log scale)")
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(visible=True, which="major", alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def predictions_figure(
+    images: Tensor, labels: Tensor, logits: Tensor, classes: Sequence[str]
+) -> "Figure":
+    """Fig. 2: the first 50 images with predicted and true label, the wrong ones marked.
+
+    Args:
+        images: (N, 28, 28) uint8.
+        labels: (N,) int64.
+        logits: (N, num_classes) float.
+        classes: Name of each class.
+    """
+    num_images = min(len(images), GRID_ROWS * GRID_COLUMNS)
+    wrong = int((logits[:num_images].argmax(1) != labels[:num_images]).sum())
+    return _grid_figure(
+        images,
+        labels,
+        logits,
+        classes,
+        indices=range(num_images),
+        title=f"The first {num_images} test images: {wrong} read wrongly",
+    )
+
+
+def mistakes_figure(
+    images: Tensor, labels: Tensor, logits: Tensor, classes: Sequence[str]
+) -> "Figure":
+    """Show the images read wrongly with the least probability for the true label, worst first.
+
+    Args: as for `predictions_figure`.
+    """
+    true_log_probability = logits.log_softmax(1).gather(1, labels.unsqueeze(1)).squeeze(1)
+    wrong = (logits.argmax(1) != labels).nonzero().squeeze(1)
+    worst = wrong[true_log_probability[wrong].argsort(stable=True)][: GRID_ROWS * GRID_COLUMNS]
+    return _grid_figure(
+        images,
+        labels,
+        logits,
+        classes,
+        indices=worst.tolist(),
+        title=f"The worst {len(worst)} of {len(wrong)} mistakes on the test images",
+    )
+
+
+def _grid_figure(
+    images: Tensor,
+    labels: Tensor,
+    logits: Tensor,
+    classes: Sequence[str],
+    *,
+    indices: Sequence[int],
+    title: str,
+) -> "Figure":
+    rows = max(1, -(-len(indices) // GRID_COLUMNS))
+    figure = new_figure(11, 0.7 + 1.45 * rows)
+    figure.suptitle(title)
+    axes = figure.subplots(rows, GRID_COLUMNS, squeeze=False)
+    for cell in axes.flat:
+        cell.axis("off")
+    probabilities = logits.softmax(1)
+    for cell, index in zip(axes.flat, indices, strict=False):
+        true, predicted = int(labels[index]), int(logits[index].argmax())
+        share = float(probabilities[index, predicted])
+        cell.imshow(images[index], cmap="gray_r", vmin=0, vmax=255)
+        cell.set_title(
+            f"#{index}\nread {classes[predicted]} ({share:.0%})\ntrue {classes[true]}",
+            fontsize=7,
+            color="black" if predicted == true else WRONG_COLOUR,
+            fontweight="normal" if predicted == true else "bold",
+        )
+        if predicted != true:
+            _frame(cell)
+    return figure
+
+
+def _frame(cell: "Axes") -> None:
+    cell.axis("on")
+    cell.set(xticks=[], yticks=[])
+    for spine in cell.spines.values():
+        spine.set(color=WRONG_COLOUR, linewidth=1.5)
+
+
+def confusion_figure(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> "Figure":
+    """Show how many images of each class were read as which.
+
+    Args:
+        confusion: Row: true class; column: predicted class.
+        classes: Name of each class.
+    """
+    size = len(classes)
+    figure = new_figure(6.4, 5.8)
+    axes = figure.add_subplot()
+    # Coloured by mistakes alone: the diagonal, a hundred times as large, would hide them.
+    errors = [[0 if i == j else confusion[i][j] for j in range(size)] for i in range(size)]
+    darkest = max(1, max(max(row) for row in errors))
+    axes.imshow(errors, cmap="Reds", vmin=0, vmax=darkest)
+    for i in range(size):
+        for j in range(size):
+            count = confusion[i][j]
+            if count:
+                dark = i != j and count > 0.6 * darkest
+                axes.text(
+                    j,
+                    i,
+                    str(count),
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color="white" if dark else "0.45" if i == j else "black",
+                )
+    axes.set(
+        xticks=range(size),
+        yticks=range(size),
+        xlabel="Read as",
+        ylabel="True label",
+        title=f"{sum(map(sum, errors))} mistakes on {sum(map(sum, confusion)):,} test images",
+    )
+    long_names = max(map(len, classes)) > 2
+    axes.set_xticklabels(
+        classes, rotation=45 if long_names else 0, ha="right" if long_names else "center"
+    )
+    axes.set_yticklabels(classes)
+    return figure
+
+
+def filters_figure(c1: Tensor, c3: Tensor) -> "Figure":
+    """Show what the first two convolutions look for.
+
+    Args:
+        c1: (6, 1, 5, 5) float, the kernels of C1.
+        c3: (16, 6, 5, 5) float, the kernels of C3.
+    """
+    figure = new_figure(9, 5.2)
+    upper, lower = figure.subfigures(2, 1, height_ratios=[1, 2.6], squeeze=False).flat
+    upper.suptitle(
+        "C1: six kernels on the image (red: ink speaks for it, blue: against)", fontsize=10
+    )
+    lower.suptitle("C3: sixteen units (columns), each over the six maps of S2 (rows)", fontsize=10)
+    limit = float(c1.abs().max())
+    for cell, kernel in zip(upper.subplots(1, len(c1)).flat, c1, strict=True):
+        cell.imshow(kernel[0], cmap="RdBu_r", vmin=-limit, vmax=limit)
+        cell.axis("off")
+    limit = float(c3.abs().max())
+    cells = lower.subplots(c3.shape[1], c3.shape[0])
+    for unit in range(c3.shape[0]):
+        for source in range(c3.shape[1]):
+            cell = cells[source][unit]
+            cell.imshow(c3[unit, source], cmap="RdBu_r", vmin=-limit, vmax=limit)
+            cell.axis("off")
+    return figure

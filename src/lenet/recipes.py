@@ -1,0 +1,150 @@
+"""What to run: one frozen dataclass of plain values, and the named recipes as data."""
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args, get_origin
+
+from lenet.errors import RecipeError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides a run's numbers, except the seed."""
+
+    dataset: Literal["mnist", "fashion-mnist", "kmnist"] = "mnist"
+    """Data set to train on."""
+    model: Literal["lenet5"] = "lenet5"
+    """Network."""
+    activation: Literal["tanh", "relu"] = "tanh"
+    """Squashing function after C1, C3, C5 and F6."""
+    pooling: Literal["average", "max"] = "average"
+    """What S2 and S4 do with each 2x2 window."""
+    resize: Literal["pad", "stretch"] = "pad"
+    """How 28x28 pixels become the 32x32 field: background on each side, or interpolation."""
+    background: float = 0.0
+    """What a background pixel becomes at the network's input (the paper: -0.1)."""
+    ink: float = 1.0
+    """What a full ink pixel becomes at the network's input (the paper: 1.175)."""
+    loss: Literal["cross_entropy"] = "cross_entropy"
+    """Loss function."""
+    label_smoothing: float = 0.0
+    """Share of each target spread evenly over all classes, 0 to 1."""
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    """Optimizer; sgd has momentum 0.9."""
+    lr: float = 1e-3
+    """Peak learning rate."""
+    weight_decay: float = 0.0
+    """L2 penalty (adam, sgd) or decoupled decay per unit of learning rate (adamw)."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate falls from its peak to zero, step by step."""
+    warmup_epochs: float = 0.0
+    """Epochs over which the learning rate first rises linearly from zero to its peak."""
+    batch_size: int = 32
+    """Images a step."""
+    epochs: int = 15
+    """Passes over the training images."""
+    num_val: int = 0
+    """Training images cut off as the val split and scored after each epoch; 0 trains on all."""
+    test_as_validation: bool = False
+    """Score the *test* images after each epoch, as the notebook does. Choose nothing by it."""
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            RecipeError: A value is not allowed; the message names field, value and range.
+        """
+        for field in fields(self):
+            _check_type(field.name, field.type, getattr(self, field.name))
+        for name, low, high in _RANGES:
+            value = getattr(self, name)
+            if not (math.isfinite(value) and low <= value <= high):
+                raise RecipeError(f"`{name}` (={value}) must be between {low:g} and {high:g}")
+        if self.lr == 0:
+            raise RecipeError("`lr` (=0) must be greater than 0")
+        if self.warmup_epochs > self.epochs:
+            raise RecipeError(
+                f"`warmup_epochs` (={self.warmup_epochs:g}) must be at most "
+                f"`epochs` (={self.epochs})"
+            )
+        if self.num_val and self.test_as_validation:
+            raise RecipeError(
+                f"`num_val` (={self.num_val}) must be 0 when `test_as_validation` is set: "
+                "an epoch is scored on one split"
+            )
+
+
+_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("background", -1e3, 1e3),
+    ("ink", -1e3, 1e3),
+    ("label_smoothing", 0, 1),
+    ("lr", 0, 100),
+    ("weight_decay", 0, 100),
+    ("warmup_epochs", 0, 1e5),
+    ("batch_size", 1, 1_000_000),
+    ("epochs", 1, 100_000),
+    ("num_val", 0, 59_999),
+)
+
+
+def _check_type(name: str, expected: Any, value: object) -> None:
+    if get_origin(expected) is Literal:
+        if value not in get_args(expected):
+            allowed = ", ".join(get_args(expected))
+            raise RecipeError(f"`{name}` (={value!r}) must be one of: {allowed}")
+        return
+    # An int is a good float, as in Python's own typing; a bool is neither.
+    allowed_types = (int, float) if expected is float else expected
+    if not isinstance(value, allowed_types) or (isinstance(value, bool) and expected is not bool):
+        raise RecipeError(f"`{name}` (={value!r}) must be of type {expected.__name__}")
+
+
+def from_dict(values: object, *, source: str) -> Recipe:
+    """Build a recipe from what a JSON file held.
+
+    Args:
+        values: The parsed JSON.
+        source: Where it came from, for the error message.
+
+    Raises:
+        RecipeError: Not a JSON object of exactly a recipe's fields, or a value is not allowed.
+    """
+    known = {field.name for field in fields(Recipe)}
+    if not isinstance(values, dict) or not set(values) <= known:
+        extra = sorted(set(values) - known) if isinstance(values, dict) else type(values).__name__
+        raise RecipeError(f"{source}: not a recipe of this version of lenet (found {extra})")
+    try:
+        return Recipe(**values)
+    except RecipeError as error:
+        raise RecipeError(f"{source}: {error}") from None
+
+
+# Source: the notebook behind the report, erykml/medium_articles, lenet5_pytorch.ipynb.
+# Command: lenet study report --seeds 10. Record: records/report.json
+_REPORT = Recipe(
+    resize="stretch",
+    optimizer="adam",
+    lr=1e-3,
+    schedule="constant",
+    batch_size=32,
+    epochs=15,
+    test_as_validation=True,
+)
+
+# Chosen on a validation part of the training images: docs/decisions.md.
+# Command: lenet study default --seeds 10. Record: records/default.json
+_DEFAULT = replace(
+    _REPORT,
+    resize="pad",
+    lr=2e-3,
+    schedule="linear",
+    warmup_epochs=1.0,
+    test_as_validation=False,
+)
+
+RECIPES: dict[str, Recipe] = {"default": _DEFAULT, "report": _REPORT}
+
+SUMMARIES: dict[str, str] = {
+    "default": "LeNet-5 as a careful person trains it: all 60,000 images, test scored once",
+    "report": "the notebook's settings, with the 10,000 test images as its validation",
+}

@@ -1,0 +1,70 @@
+"""A small synthetic data set, and a cache of the test's own."""
+
+import gzip
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lenet.data.idx import header
+from lenet.data.sources import DataFile, Dataset
+
+FILES = {
+    "train-images-idx3-ubyte": (60, 28, 28),
+    "train-labels-idx1-ubyte": (60,),
+    "t10k-images-idx3-ubyte": (20, 28, 28),
+    "t10k-labels-idx1-ubyte": (20,),
+}
+
+
+@pytest.fixture
+def contents() -> dict[str, bytes]:
+    """The raw IDX files of the data set `tiny`, by name: random images and labels."""
+    rng = np.random.default_rng(0)
+    return {
+        name: header(shape) + rng.integers(0, 10, shape, dtype=np.uint8).tobytes()
+        for name, shape in FILES.items()
+    }
+
+
+@pytest.fixture
+def tiny(contents: dict[str, bytes]) -> Dataset:
+    """A data set of 60 + 20 images that no source has yet."""
+    train_images, train_labels, test_images, test_labels = (
+        DataFile(name=name, shape=FILES[name], sha256=hashlib.sha256(raw).hexdigest())
+        for name, raw in contents.items()
+    )
+    return Dataset(
+        name="tiny",
+        title="Tiny",
+        folder="TINY",
+        files=(train_images, train_labels, test_images, test_labels),
+        classes=tuple("0123456789"),
+        licence="none",
+        citation="none",
+        mirrors=(),
+    )
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, and no folder named by the environment."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("LENET_DATA", raising=False)
+    return tmp_path / "cache" / "lenet"
+
+
+@pytest.fixture
+def fill(contents: dict[str, bytes]) -> Callable[..., Path]:
+    """Write the files of `tiny` into a folder, gzipped or not."""
+
+    def write(folder: Path, *, gzipped: bool = False) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, raw in contents.items():
+            path = folder / (name + ".gz" if gzipped else name)
+            path.write_bytes(gzip.compress(raw) if gzipped else raw)
+        return folder
+
+    return write

@@ -1,0 +1,81 @@
+from dataclasses import asdict, replace
+from typing import get_args, get_type_hints
+
+import pytest
+
+from lenet.data.sources import DATASETS
+from lenet.errors import RecipeError
+from lenet.models import MODELS
+from lenet.models.lenet5 import ACTIVATIONS, POOLINGS, RESIZES
+from lenet.recipes import RECIPES, SUMMARIES, Recipe, from_dict
+from lenet.training.losses import LOSSES
+from lenet.training.optimizers import OPTIMIZERS
+from lenet.training.schedules import SCHEDULES
+
+
+def test_report_is_the_notebook() -> None:
+    report = RECIPES["report"]
+    assert (report.lr, report.batch_size, report.epochs) == (0.001, 32, 15)
+    assert (report.optimizer, report.weight_decay, report.schedule) == ("adam", 0.0, "constant")
+    assert (report.activation, report.pooling, report.resize) == ("tanh", "average", "stretch")
+    assert (report.background, report.ink, report.label_smoothing) == (0.0, 1.0, 0.0)
+    assert report.test_as_validation
+
+
+def test_default_never_looks_at_the_test_images_while_training() -> None:
+    assert not RECIPES["default"].test_as_validation
+
+
+@pytest.mark.parametrize(
+    ("field", "names"),
+    [
+        ("dataset", DATASETS),
+        ("model", MODELS),
+        ("activation", ACTIVATIONS),
+        ("pooling", POOLINGS),
+        ("resize", RESIZES),
+        ("loss", LOSSES),
+        ("optimizer", OPTIMIZERS),
+        ("schedule", SCHEDULES),
+    ],
+)
+def test_names_a_recipe_may_use_are_those_that_exist(
+    field: str, names: dict[str, object] | tuple[str, ...]
+) -> None:
+    assert get_args(get_type_hints(Recipe)[field]) == tuple(names)
+
+
+def test_every_recipe_has_a_summary() -> None:
+    assert SUMMARIES.keys() == RECIPES.keys()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lr": 0.0}, r"`lr` \(=0\) must be greater than 0"),
+        ({"lr": -1.0}, r"`lr` \(=-1.0\) must be between 0 and 100"),
+        ({"lr": float("nan")}, r"`lr` \(=nan\)"),
+        ({"lr": "fast"}, r"`lr` \(='fast'\) must be of type float"),
+        ({"epochs": 0}, r"`epochs` \(=0\) must be between 1 and"),
+        ({"epochs": True}, r"`epochs` \(=True\) must be of type int"),
+        ({"batch_size": 0}, r"`batch_size` \(=0\)"),
+        ({"warmup_epochs": 16.0}, r"`warmup_epochs` \(=16\) must be at most `epochs` \(=15\)"),
+        ({"activation": "gelu"}, r"`activation` \(='gelu'\) must be one of: tanh, relu"),
+        ({"num_val": 5000, "test_as_validation": True}, "scored on one split"),
+        ({"num_val": 60_000}, r"`num_val` \(=60000\)"),
+    ],
+)
+def test_a_value_out_of_range_is_named(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        replace(RECIPES["default"], **changes)  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_a_recipe_survives_json(recipe: Recipe) -> None:
+    assert from_dict(asdict(recipe), source="x") == recipe
+
+
+@pytest.mark.parametrize("values", [[], None, {"epoch": 3}, {"lr": "x"}, {"lr": None}])
+def test_json_that_is_no_recipe_is_refused_with_its_file(values: object) -> None:
+    with pytest.raises(RecipeError, match=r"run/recipe\.json"):
+        from_dict(values, source="run/recipe.json")

@@ -1,0 +1,79 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from lenet.errors import RunError
+from lenet.records import (
+    EpochScores,
+    environment,
+    read_run_record,
+    read_study_record,
+    student_t_95,
+    summarize,
+    summarize_runs,
+    to_json,
+    write_metrics,
+)
+
+
+def test_summary_of_a_worked_example() -> None:
+    # Mean 5, sample variance 32/7; t(7) = 2.3646.
+    s = summarize([2, 4, 4, 4, 5, 5, 7, 9])
+    half = 2.365 * math.sqrt(32 / 7 / 8)
+    assert (s.n, s.mean, s.min, s.max) == (8, 5, 2, 9)
+    assert s.std == pytest.approx(math.sqrt(32 / 7))
+    assert (s.low, s.high) == pytest.approx((5 - half, 5 + half))
+
+
+@pytest.mark.parametrize(
+    ("degrees", "point"),
+    [(1, 12.706), (9, 2.262), (30, 2.042), (31, 2.0395), (40, 2.0211), (120, 1.9799)],
+)
+def test_student_t_equals_the_published_table(degrees: int, point: float) -> None:
+    assert student_t_95(degrees) == pytest.approx(point, abs=6e-4)
+
+
+def test_one_seed_has_no_interval_and_says_null() -> None:
+    s = summarize([0.99])
+    assert math.isnan(s.low)
+    assert json.loads(to_json(s))["low"] is None
+
+
+def test_runs_are_summarized_by_the_figures_all_have() -> None:
+    runs = [
+        {"seed": 0, "test_accuracy": 0.5, "val_accuracy": None},
+        {"seed": 1, "test_accuracy": 0.7, "val_accuracy": None},
+    ]
+    summary = summarize_runs(runs)
+    assert list(summary) == ["test_accuracy"]
+    assert summary["test_accuracy"].mean == pytest.approx(0.6)
+
+
+def test_metrics_are_a_line_an_epoch(tmp_path: Path) -> None:
+    epochs = [
+        EpochScores(
+            epoch=i, train_loss=0.5, train_accuracy=0.9, lr=1e-3, duration_s=1.0, images_per_s=10.0
+        )
+        for i in (1, 2)
+    ]
+    write_metrics(tmp_path / "metrics.jsonl", epochs)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [EpochScores(**json.loads(line)) for line in lines] == epochs
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "3", '{"epochs": 3}', "\x80"])
+def test_a_broken_record_is_one_clear_error(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_text(content, encoding="latin-1")
+    for read in (read_run_record, read_study_record):
+        with pytest.raises(RunError, match=r"record\.json"):
+            read(path)
+
+
+def test_environment_is_plain_and_names_no_person() -> None:
+    facts = environment()
+    assert json.loads(json.dumps(facts)) == facts
+    assert str(Path.home()) not in json.dumps(facts)
+    assert facts["packages"]["torch"]

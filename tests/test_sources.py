@@ -1,0 +1,78 @@
+import re
+import subprocess
+import sys
+
+import pytest
+
+from lenet.data.sources import DATASETS, Dataset, find_dataset
+from lenet.errors import DataError
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_entry_is_complete(name: str) -> None:
+    dataset = DATASETS[name]
+    assert dataset.name == name
+    assert dataset.num_classes == len(set(dataset.classes)) == 10
+    assert dataset.licence
+    assert dataset.citation
+    assert [file.shape for file in dataset.files] == [
+        (60_000, 28, 28),
+        (60_000,),
+        (10_000, 28, 28),
+        (10_000,),
+    ]
+    assert len({file.name for file in dataset.files}) == 4
+    hashes = [file.sha256 or file.gz_sha256 or "" for file in dataset.files]
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in hashes)
+    assert len(set(hashes)) == 4
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_mirrors_are_folders_under_https(name: str) -> None:
+    assert DATASETS[name].mirrors
+    for mirror in DATASETS[name].mirrors:
+        assert mirror.startswith("https://")
+        assert mirror.endswith("/")
+
+
+def test_file_names_are_the_canonical_ones() -> None:
+    for dataset in DATASETS.values():
+        assert [file.gz_name for file in dataset.files] == [
+            "train-images-idx3-ubyte.gz",
+            "train-labels-idx1-ubyte.gz",
+            "t10k-images-idx3-ubyte.gz",
+            "t10k-labels-idx1-ubyte.gz",
+        ]
+
+
+def test_a_data_set_is_found_by_name_or_passed_on(tiny: Dataset) -> None:
+    assert find_dataset("mnist") is DATASETS["mnist"]
+    assert find_dataset(tiny) is tiny
+    with pytest.raises(DataError, match=r"`dataset` \(='mnits'\) must be one of mnist, fashion"):
+        find_dataset("mnits")
+
+
+def test_splits_are_named_train_and_test() -> None:
+    images, labels = DATASETS["mnist"].split_files("test")
+    assert (images.shape, labels.shape) == ((10_000, 28, 28), (10_000,))
+    assert DATASETS["mnist"].split_files("train")[1].shape == (60_000,)
+    with pytest.raises(DataError, match=r"`split` \(='val'\) must be 'train' or 'test'"):
+        DATASETS["mnist"].split_files("val")
+
+
+def test_knowing_the_data_sets_takes_neither_torch_nor_requests() -> None:
+    code = (
+        "import sys, lenet.data.sources, lenet.data.download, lenet.data; "
+        "lenet.data.fetch; sys.exit('torch' in sys.modules or 'requests' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_public_names_are_there_and_no_others() -> None:
+    import lenet.data
+
+    for name in lenet.data.__all__:
+        assert getattr(lenet.data, name) is not None
+    assert dir(lenet.data) == sorted(lenet.data.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        lenet.data.nothing  # noqa: B018, the look-up is the test
