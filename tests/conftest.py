@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from lenet.data.idx import header
 from lenet.data.sources import DataFile, Dataset
@@ -68,3 +69,9 @@ def fill(contents: dict[str, bytes]) -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Networks this small gain nothing from more, and on a busy machine the threads wait long."""
+    torch.set_num_threads(1)

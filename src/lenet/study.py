@@ -1,11 +1,10 @@
 """One recipe, many seeds: the runs and the record over them.
 
 Each seed is a run directory of its own, so a study that was stopped goes on with the seeds and
-epochs that are missing. Seeds run in processes of their own, each on its share of the cores.
+epochs that are missing. Seeds run in processes of their own, one thread each.
 """
 
 import multiprocessing
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
@@ -55,18 +54,16 @@ def run_study(
     if not seeds or len(set(seeds)) != len(seeds) or num_jobs < 1:
         raise RunError(f"`seeds` (={list(seeds)}) must differ and `num_jobs` (={num_jobs}) be >= 1")
     path.mkdir(parents=True, exist_ok=True)
-    num_threads = max(1, (os.cpu_count() or 1) // num_jobs)
     records: dict[int, RunRecord] = {}
     # A forked child of a process that has used torch's threads can hang.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(num_jobs, mp_context=spawn) as pool:
         futures = {
             pool.submit(
-                _run_seed, path / f"seed-{seed}", recipe_name, recipe, seed, device, data_dir,
-                num_threads,
+                _run_seed, path / f"seed-{seed}", recipe_name, recipe, seed, device, data_dir
             ): seed
             for seed in seeds
-        }  # fmt: skip
+        }
         try:
             for future in as_completed(futures):
                 records[futures[future]] = future.result()
@@ -96,13 +93,9 @@ def _run_seed(
     seed: int,
     device: str,
     data_dir: Path | None,
-    num_threads: int,
 ) -> RunRecord:
-    import torch
-
     from lenet.training import create_run, open_run, train
 
-    torch.set_num_threads(num_threads)
     if (path / "recipe.json").is_file():
         run = open_run(path)
         if run.recipe != recipe or run.seed != seed:

@@ -99,7 +99,8 @@ def create_run(path: Path, recipe_name: str, recipe: Recipe, seed: int) -> Run:
     """
     if not 0 <= seed < 2**32:
         raise RecipeError(f"`seed` (={seed}) must be between 0 and 2**32 - 1")
-    try:
+    content = {"recipe_name": recipe_name, "seed": seed, "recipe": asdict(recipe)}
+    with _errors_named(path):
         path.mkdir(parents=True, exist_ok=True)
         remove_temporaries(path)
         if any(path.iterdir()):
@@ -109,12 +110,7 @@ def create_run(path: Path, recipe_name: str, recipe: Recipe, seed: int) -> Run:
                 + ("a run; `--resume` goes on with it" if is_run else "other files")
                 + ", `--out` names another folder"
             )
-        content = {"recipe_name": recipe_name, "seed": seed, "recipe": asdict(recipe)}
         write_text(path / RECIPE_FILE, json.dumps(content, indent=1) + "\n")
-    except OSError as error:
-        if isinstance(error, RunError):
-            raise
-        raise RunError(f"{path}: can't make a run directory here: {error.strerror}") from None
     return Run(path=path, recipe_name=recipe_name, recipe=recipe, seed=seed)
 
 
@@ -145,6 +141,7 @@ def train(
     run: Run,
     *,
     device: str = "auto",
+    num_threads: int = 1,
     data_dir: Path | None = None,
     watcher: Watcher | None = None,
 ) -> RunRecord:
@@ -153,6 +150,9 @@ def train(
     Args:
         run: From `create_run` or `open_run`. A finished run is returned as it is.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        num_threads: CPU threads. With one, a seed's figures do not depend on the number of
+            cores, and a busy machine does not stall a step; two gain a fifth on an idle one
+            (docs/decisions.md). 0 leaves torch's setting.
         data_dir: Folder with the data set's files; see `lenet.data`.
         watcher: Told what happens.
 
@@ -167,19 +167,29 @@ def train(
     """
     lock = FileLock(run.path / ".lock")
     try:
-        with lock.acquire(timeout=0):
+        with _errors_named(run.path), lock.acquire(timeout=0):
             if run.is_finished:
                 return read_run_record(run.path / RECORD_FILE)
             remove_temporaries(run.path)
-            return _Session(run, choose_device(device), data_dir, watcher).run_to_end()
+            with _threads(num_threads):
+                return _Session(run, choose_device(device), data_dir, watcher).run_to_end()
     except Timeout:
         raise RunError(f"{run.path}: another process is training here") from None
+
+
+@contextmanager
+def _errors_named(path: Path) -> Iterator[None]:
+    """Say of which run it is that a file can't be written."""
+    try:
+        yield
+    except Timeout:
+        raise
     except OSError as error:
         if isinstance(error, LeNetError):
             raise
         raise RunError(
-            f"{error.filename or run.path}: can't write the run: {error.strerror or error}; "
-            f"`lenet train --resume --out {run.path}` goes on"
+            f"{path}: can't write this run: {error.strerror or error}; "
+            "when the cause is gone, `lenet train --resume --out` with this folder goes on"
         ) from None
 
 
@@ -388,6 +398,16 @@ def _fingerprint(digits: Digits) -> str:
     digest = hashlib.sha256(digits.images.numpy().data)
     digest.update(digits.labels.numpy().data)
     return digest.hexdigest()
+
+
+@contextmanager
+def _threads(num_threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager
