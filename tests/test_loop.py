@@ -1,9 +1,11 @@
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler
 from torch.utils.data import DataLoader, TensorDataset
 
 from lenet.errors import DivergenceError
@@ -199,12 +201,13 @@ def test_schedules_rise_to_the_peak_and_stay_positive(name: str) -> None:
 
 
 def test_schedules_equal_torchs_own() -> None:
-    for name, theirs in (
-        ("linear", lambda o: torch.optim.lr_scheduler.LinearLR(o, 1.0, 1e-9, total_iters=50)),
-        ("cosine", lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=50)),
-    ):
+    theirs: dict[str, Callable[[torch.optim.Optimizer], LRScheduler]] = {
+        "linear": lambda o: LinearLR(o, 1.0, 1e-9, total_iters=50),
+        "cosine": lambda o: CosineAnnealingLR(o, T_max=50),
+    }
+    for name, build in theirs.items():
         optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-        scheduler = theirs(optimizer)
+        scheduler = build(optimizer)
         for step in range(50):
             expected = optimizer.param_groups[0]["lr"]
             assert lr_factor(name, step, num_steps=50, num_warmup_steps=0) == pytest.approx(
@@ -224,7 +227,11 @@ def test_optimizers_equal_torchs_unfused_ones(name: str) -> None:
     torch.manual_seed(0)
     start = torch.randn(20)
     results = []
-    for build in (lambda p: OPTIMIZERS[name](p, 0.01, 0.1), theirs):
+
+    def ours(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return OPTIMIZERS[name](parameters, 0.01, 0.1)
+
+    for build in (ours, theirs):
         parameter = nn.Parameter(start.clone())
         optimizer = build([parameter])
         for step in range(10):

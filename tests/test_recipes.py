@@ -59,7 +59,7 @@ def test_every_recipe_has_a_summary() -> None:
         ({"epochs": 0}, r"`epochs` \(=0\) must be between 1 and"),
         ({"epochs": True}, r"`epochs` \(=True\) must be of type int"),
         ({"batch_size": 0}, r"`batch_size` \(=0\)"),
-        ({"warmup_epochs": 16.0}, r"`warmup_epochs` \(=16\) must be at most `epochs` \(=15\)"),
+        ({"warmup": 1.5}, r"`warmup` \(=1.5\) must be between 0 and 1"),
         ({"activation": "gelu"}, r"`activation` \(='gelu'\) must be one of: tanh, relu"),
         ({"num_val": 5000, "test_as_validation": True}, "scored on one split"),
         ({"num_val": 60_000}, r"`num_val` \(=60000\)"),

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 
-import lenet.files
 from lenet.checkpoint import load_model
 from lenet.data import load
 from lenet.data.sources import DATASETS, Dataset
@@ -133,7 +132,7 @@ def test_a_run_killed_at_any_write_ends_like_an_uninterrupted_one(
         path = tmp_path / f"killed-{fatal}"
         run = create_run(path, "default", SMALL, 0)
         with monkeypatch.context() as patch:
-            patch.setattr(lenet.files.os, "replace", die)
+            patch.setattr(os, "replace", die)
             try:
                 train(run)
                 finished = True
@@ -151,17 +150,17 @@ def test_a_run_killed_at_any_write_ends_like_an_uninterrupted_one(
 CHILD = """
 import sys
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import torch
 from test_run import SMALL
 from lenet.data.sources import DATASETS, DataFile
 from lenet.training import open_run, train
-import hashlib
 old = DATASETS["mnist"]
 folder = Path({folder!r})
 DATASETS["mnist"] = replace(old, files=tuple(
-    DataFile(name=f.name, shape=s, sha256=hashlib.sha256((folder / f.name).read_bytes()).hexdigest())
+    DataFile(name=f.name, shape=s, sha256=sha256((folder / f.name).read_bytes()).hexdigest())
     for f, s in zip(old.files, [(60, 28, 28), (60,), (20, 28, 28), (20,)])
 ))
 print("ready", flush=True)
@@ -280,7 +279,7 @@ def test_a_full_disk_leaves_the_run_resumable(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(lenet.files.os, "fsync", fail)
+        patch.setattr(os, "fsync", fail)
         with pytest.raises(RunError, match="No space left on device"):
             train(run)
     train(run)
@@ -289,6 +288,6 @@ def test_a_full_disk_leaves_the_run_resumable(
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_trains_an_epoch(name: str, tiny_mnist: None, tmp_path: Path) -> None:
-    recipe = replace(RECIPES[name], epochs=1, warmup_epochs=0.0)
+    recipe = replace(RECIPES[name], epochs=1)
     record = train(create_run(tmp_path / name, name, recipe, 0))
     assert record.epochs[0].train_loss == pytest.approx(2.3, abs=0.2)

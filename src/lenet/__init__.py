@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from lenet.plots import plot_losses as plot_losses
     from lenet.recipes import RECIPES as RECIPES
     from lenet.recipes import Recipe as Recipe
+    from lenet.training.directory import create_run as create_run
+    from lenet.training.directory import open_run as open_run
     from lenet.training.loop import get_accuracy as get_accuracy
     from lenet.training.loop import training_loop as training_loop
-    from lenet.training.run import create_run as create_run
-    from lenet.training.run import open_run as open_run
     from lenet.training.run import train as train
 
 _HOMES = {
@@ -34,12 +34,12 @@ _HOMES = {
     "RECIPES": "lenet.recipes",
     "Recipe": "lenet.recipes",
     "Scores": "lenet.evaluation",
-    "create_run": "lenet.training.run",
+    "create_run": "lenet.training.directory",
     "evaluate": "lenet.evaluation",
     "get_accuracy": "lenet.training.loop",
     "load": "lenet.data.digits",
     "load_model": "lenet.checkpoint",
-    "open_run": "lenet.training.run",
+    "open_run": "lenet.training.directory",
     "plot_losses": "lenet.plots",
     "save_model": "lenet.checkpoint",
     "train": "lenet.training.run",

@@ -73,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LeNetError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return EXIT_ERROR
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(printable(str(error)) or "interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader has enough. Without this, Python complains once more as it exits.

@@ -1,22 +1,29 @@
-"""The verbs of the command line, one function each.
+"""The verbs of the command line, one function each: arguments in, exit status out.
 
-A verb's options are a dataclass from which tyro makes flags, help and checks; the fields of
-`Recipe` become flags in the same way. stdout holds the result, stderr all else. What a verb
-needs is imported inside it.
+stdout holds the result, stderr all else. What a verb needs is imported inside it.
 """
+
+# Over 300 lines: a short function for each verb.
 
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
-from inspect import cleandoc
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
-
-import tyro
-from tyro.conf import Positional
+from typing import TYPE_CHECKING, Any
 
 from lenet.errors import LeNetError, RecipeError, RunError
+from lenet.options import (
+    DataOptions,
+    EnvOptions,
+    EvaluateOptions,
+    RecipesOptions,
+    ReportOptions,
+    StudyOptions,
+    TrainOptions,
+    parse,
+    parse_with_recipe,
+)
 from lenet.recipes import RECIPES, SUMMARIES, Recipe
 
 if TYPE_CHECKING:
@@ -27,180 +34,6 @@ if TYPE_CHECKING:
     from lenet.training import Run
 
 RUNS_FOLDER = Path("runs")
-
-Split = Literal["train", "val", "test"]
-DatasetName = Literal["mnist", "fashion-mnist", "kmnist"]
-RecipeName = Annotated[
-    Positional[str], tyro.conf.arg(metavar="[RECIPE]", help_behavior_hint="(default: default)")
-]
-Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
-Settings = Annotated[Recipe, tyro.conf.arg(name="")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """Train a recipe and write its report.
-
-    Examples:
-      lenet train                              the default recipe
-      lenet train report --seed 3              the original report's settings
-      lenet train default --epochs 5 --lr 2e-3
-      lenet train --num-val 5000               with a validation curve
-      lenet train --resume                     go on after an interruption
-    """
-
-    recipe: RecipeName = ""
-    """Named recipe; `lenet recipes` shows them. Every field of it is a flag below."""
-    seed: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 0)")] = (
-        None
-    )
-    """Decides initial weights and the order of the images."""
-    out: Annotated[
-        Path | None,
-        tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/RECIPE-seedN)"),
-    ] = None
-    """Run directory."""
-    resume: bool = False
-    """Go on with the run in --out, or with the newest of this recipe and seed in runs/."""
-    device: str = "auto"
-    """auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:N or mps."""
-    threads: int = 1
-    """CPU threads; more than 1 helps on an idle machine and stalls on a busy one."""
-    data_dir: Folder = None
-    """Folder that holds the data set's files, in torchvision's layout or flat."""
-    tensorboard: bool = False
-    """Also write TensorBoard event files into the run directory."""
-    quiet: bool = False
-    """Show no progress."""
-    json: bool = False
-    """Print the record as one JSON object."""
-    settings: Settings = field(default_factory=lambda: RECIPES["default"])
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudyOptions:
-    """Train a recipe under many seeds and summarize.
-
-    Examples:
-      lenet study default --seeds 10 --jobs 2
-      lenet study report --seeds 10 --out studies/report
-    Run again with the same arguments, it goes on with what is missing.
-    """
-
-    recipe: RecipeName = ""
-    """Named recipe; every field of it is a flag below."""
-    seeds: int = 10
-    """How many seeds."""
-    first_seed: int = 0
-    """The first of them; the others follow."""
-    jobs: int = 1
-    """Runs side by side, one thread each; as many as there are cores is best."""
-    out: Annotated[
-        Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/study-RECIPE)")
-    ] = None
-    """Folder of the study."""
-    device: str = "auto"
-    """As for `lenet train`."""
-    data_dir: Folder = None
-    """As for `lenet train`."""
-    json: bool = False
-    """Print the study's record as one JSON object."""
-    settings: Settings = field(default_factory=lambda: RECIPES["default"])
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
-    """Score a run or a model file on a split.
-
-    Examples:
-      lenet evaluate runs/default-seed0
-      lenet evaluate model.safetensors --split train --json
-    """
-
-    model: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN|MODEL")]
-    """Run directory, or a model file that lenet wrote."""
-    split: Split = "test"
-    """Which images; val is the part that the run cut from its training images."""
-    device: str = "auto"
-    """As for `lenet train`."""
-    data_dir: Folder = None
-    """As for `lenet train`."""
-    json: bool = False
-    """Print the scores as one JSON object."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportOptions:
-    """Draw the figures and the report of a finished run again.
-
-    Examples:
-      lenet report runs/default-seed0
-    """
-
-    run: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """Run directory."""
-    data_dir: Folder = None
-    """As for `lenet train`."""
-    json: bool = False
-    """Print where the report is as one JSON object."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataOptions:
-    """Fetch, list or verify the data sets.
-
-    Examples:
-      lenet data fetch
-      lenet data list
-      lenet data verify fashion-mnist --data-dir ~/data/FashionMNIST/raw
-    """
-
-    action: Positional[Literal["fetch", "list", "verify"]]
-    """What to do."""
-    dataset: Positional[DatasetName] = "mnist"
-    """Which data set; `list` shows all."""
-    data_dir: Folder = None
-    """Folder to look in before the cache; LENET_DATA does the same."""
-    json: bool = False
-    """Print one JSON object."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlainOptions:
-    """Options of the verbs that only show something."""
-
-    json: bool = False
-    """Print one JSON object."""
-
-
-T = TypeVar("T")
-R = TypeVar("R", TrainOptions, StudyOptions)
-
-
-def _parse(kind: type[T], verb: str, arguments: Sequence[str], *, default: T | None = None) -> T:
-    options: T = tyro.cli(
-        kind,
-        prog=f"lenet {verb}",
-        description=cleandoc(kind.__doc__ or ""),
-        args=list(arguments),
-        default=default,
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )  # type: ignore[assignment]  # tyro types the default, and so the result, as optional
-    return options
-
-
-def _parse_with_recipe(kind: type[R], verb: str, arguments: Sequence[str]) -> tuple[R, str]:
-    """Parse options over the named recipe's own values; return them and the recipe's name."""
-    # The name is known only after parsing, the defaults needed before: guess, parse, and parse
-    # again where the guess was wrong. For --help, which ends the first parse, the guess must do.
-    guess = next((word for word in arguments if word in RECIPES), "default")
-    options = _parse(kind, verb, arguments, default=kind(settings=RECIPES[guess]))
-    name = options.recipe or "default"
-    if name not in RECIPES:
-        raise RecipeError(f"`recipe` (={name!r}) must be one of: {', '.join(RECIPES)}")
-    if name != guess:
-        options = _parse(kind, verb, arguments, default=kind(settings=RECIPES[name]))
-    return options, name
 
 
 def _print_json(value: Any) -> None:
@@ -215,14 +48,13 @@ def _console() -> "Console":
 
 def train(arguments: Sequence[str]) -> int:
     """Train, or go on training, and write the report."""
-    options, name = _parse_with_recipe(TrainOptions, "train", arguments)
+    options, name = parse_with_recipe(TrainOptions, "train", arguments)
     if options.threads < 1:
         raise RecipeError(f"`threads` (={options.threads}) must be at least 1")
     if options.tensorboard:
         _require_tensorboard()
     run = _run_to_resume(options, name, arguments) if options.resume else _new_run(options, name)
 
-    from lenet.cli import EXIT_INTERRUPTED
     from lenet.console import TrainingView
     from lenet.report import write_report
     from lenet.training import train as train_run
@@ -242,12 +74,10 @@ def train(arguments: Sequence[str]) -> int:
             )
         report = write_report(run.path, data_dir=options.data_dir)
     except KeyboardInterrupt:
-        print(
+        raise KeyboardInterrupt(
             f"interrupted after {run.num_epochs_done} of {run.recipe.epochs} epochs; "
-            f"`lenet train --resume --out {run.path}` goes on",
-            file=sys.stderr,
-        )
-        return EXIT_INTERRUPTED
+            f"`lenet train --resume --out {run.path}` goes on"
+        ) from None
     if options.json:
         from lenet.records import to_json
 
@@ -305,7 +135,7 @@ def _run_to_resume(options: TrainOptions, name: str, arguments: Sequence[str]) -
         path = taken[-1]
     run = open_run(path)
     # Parsed over the run's own values, flags that ask for something else stand out.
-    wanted = _parse(TrainOptions, "train", arguments, default=TrainOptions(settings=run.recipe))
+    wanted = parse(TrainOptions, "train", arguments, default=TrainOptions(settings=run.recipe))
     changed = [
         f"--{f.name.replace('_', '-')} {getattr(wanted.settings, f.name)}"
         for f in fields(Recipe)
@@ -338,7 +168,7 @@ def _print_run(record: "RunRecord", report: Path) -> None:
 
 def study(arguments: Sequence[str]) -> int:
     """Train a recipe under many seeds."""
-    options, name = _parse_with_recipe(StudyOptions, "study", arguments)
+    options, name = parse_with_recipe(StudyOptions, "study", arguments)
     if options.seeds < 1 or options.jobs < 1 or options.first_seed < 0:
         raise RecipeError(
             f"`seeds` (={options.seeds}) and `jobs` (={options.jobs}) must be at least 1, "
@@ -385,7 +215,7 @@ def study(arguments: Sequence[str]) -> int:
 
 def evaluate(arguments: Sequence[str]) -> int:
     """Score a model."""
-    options = _parse(EvaluateOptions, "evaluate", arguments)
+    options = parse(EvaluateOptions, "evaluate", arguments)
     scores = _evaluate(options)
     if options.json:
         _print_json(asdict(scores))
@@ -433,7 +263,7 @@ def _evaluate(options: EvaluateOptions) -> "Scores":
 
 def report(arguments: Sequence[str]) -> int:
     """Write a report again."""
-    options = _parse(ReportOptions, "report", arguments)
+    options = parse(ReportOptions, "report", arguments)
     from lenet.console import DownloadBar
     from lenet.report import write_report
 
@@ -449,7 +279,7 @@ def report(arguments: Sequence[str]) -> int:
 
 def data(arguments: Sequence[str]) -> int:
     """Fetch, list or verify data sets."""
-    options = _parse(DataOptions, "data", arguments)
+    options = parse(DataOptions, "data", arguments)
     from lenet.data import fetch, list_datasets, verify
 
     if options.action == "fetch":
@@ -495,7 +325,7 @@ def recipes(arguments: Sequence[str]) -> int:
       lenet recipes
       lenet recipes --json
     """
-    options = _parse_plain("recipes", recipes.__doc__, arguments)
+    options = parse(RecipesOptions, "recipes", arguments)
     if options.json:
         _print_json({name: asdict(recipe) for name, recipe in RECIPES.items()})
         return 0
@@ -513,7 +343,7 @@ def env(arguments: Sequence[str]) -> int:
       lenet env
       lenet env --json
     """
-    options = _parse_plain("env", env.__doc__, arguments)
+    options = parse(EnvOptions, "env", arguments)
     from lenet.data import cache_dir
     from lenet.device import choose_device, describe_device
     from lenet.records import environment
@@ -532,13 +362,3 @@ def env(arguments: Sequence[str]) -> int:
         )
         print(f"{key:<12} {shown}")
     return 0
-
-
-def _parse_plain(verb: str, description: str | None, arguments: Sequence[str]) -> PlainOptions:
-    return tyro.cli(
-        PlainOptions,
-        prog=f"lenet {verb}",
-        description=cleandoc(description or ""),
-        args=list(arguments),
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )

@@ -37,8 +37,8 @@ class Recipe:
     """L2 penalty (adam, sgd) or decoupled decay per unit of learning rate (adamw)."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """How the learning rate falls from its peak to zero, step by step."""
-    warmup_epochs: float = 0.0
-    """Epochs over which the learning rate first rises linearly from zero to its peak."""
+    warmup: float = 0.0
+    """Share of all steps over which the learning rate first rises linearly to its peak, 0 to 1."""
     batch_size: int = 32
     """Images a step."""
     epochs: int = 15
@@ -62,11 +62,6 @@ class Recipe:
                 raise RecipeError(f"`{name}` (={value}) must be between {low:g} and {high:g}")
         if self.lr == 0:
             raise RecipeError("`lr` (=0) must be greater than 0")
-        if self.warmup_epochs > self.epochs:
-            raise RecipeError(
-                f"`warmup_epochs` (={self.warmup_epochs:g}) must be at most "
-                f"`epochs` (={self.epochs})"
-            )
         if self.num_val and self.test_as_validation:
             raise RecipeError(
                 f"`num_val` (={self.num_val}) must be 0 when `test_as_validation` is set: "
@@ -80,7 +75,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("label_smoothing", 0, 1),
     ("lr", 0, 100),
     ("weight_decay", 0, 100),
-    ("warmup_epochs", 0, 1e5),
+    ("warmup", 0, 1),
     ("batch_size", 1, 1_000_000),
     ("epochs", 1, 100_000),
     ("num_val", 0, 59_999),
@@ -136,9 +131,10 @@ _REPORT = Recipe(
 _DEFAULT = replace(
     _REPORT,
     resize="pad",
+    label_smoothing=0.02,
     lr=2e-3,
     schedule="linear",
-    warmup_epochs=1.0,
+    warmup=0.05,
     test_as_validation=False,
 )
 

@@ -1,7 +1,9 @@
 """Training: the one loop, what it minimizes and how, and a run from recipe to record."""
 
+from lenet.training.directory import Run, create_run, open_run
 from lenet.training.loop import EpochResult, get_accuracy, print_epoch, training_loop
-from lenet.training.run import Run, Watcher, build_model, create_run, open_run, train
+from lenet.training.reproducible import build_model
+from lenet.training.run import Watcher, train
 
 __all__ = [
     "EpochResult",

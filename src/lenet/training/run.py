@@ -5,13 +5,9 @@ the resume state is written after each epoch and holds everything up to it, so a
 any point goes on from its last whole epoch and ends with the same model, byte for byte.
 """
 
-import hashlib
-import json
 import math
-import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
@@ -25,11 +21,9 @@ from lenet import __version__
 from lenet.checkpoint import MODEL_FILE, ModelCard, load_state, save_model, save_state
 from lenet.data.digits import Digits, batches, load, split_validation
 from lenet.device import choose_device, describe_device
-from lenet.errors import CheckpointError, LeNetError, RecipeError, RunError
+from lenet.errors import CheckpointError, RecipeError, RunError
 from lenet.evaluation import Scores, compute_logits, score_logits
-from lenet.files import remove_temporaries, replacing, write_text
-from lenet.models import MODELS, LeNet5
-from lenet.recipes import Recipe, from_dict
+from lenet.files import remove_temporaries, replacing
 from lenet.records import (
     METRICS_FILE,
     RECORD_FILE,
@@ -37,42 +31,19 @@ from lenet.records import (
     RunRecord,
     command_line,
     environment,
-    read_json,
     read_run_record,
     write_metrics,
     write_record,
 )
+from lenet.training.directory import Run, errors_named
 from lenet.training.loop import EpochResult, Tally, training_loop
 from lenet.training.losses import LOSSES
 from lenet.training.optimizers import OPTIMIZERS
+from lenet.training.reproducible import build_model, deterministic, fingerprint, threads
 from lenet.training.schedules import lr_factor
 
-RECIPE_FILE = "recipe.json"
 STATE_FILE = "resume.pt"
 PREDICTIONS_FILE = "predictions.safetensors"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A run directory and what is to be trained in it."""
-
-    path: Path
-    recipe_name: str
-    recipe: Recipe
-    seed: int
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the record, the last file written, is there."""
-        return (self.path / RECORD_FILE).is_file()
-
-    @property
-    def num_epochs_done(self) -> int:
-        """Whole epochs that a resume would not repeat."""
-        try:
-            return len((self.path / METRICS_FILE).read_text(encoding="utf-8").splitlines())
-        except OSError:
-            return 0
 
 
 class Watcher(Protocol):
@@ -89,52 +60,6 @@ class Watcher(Protocol):
 
     def epoch(self, scores: EpochScores) -> None:
         """Called after each epoch, when its state is safe on the disk."""
-
-
-def create_run(path: Path, recipe_name: str, recipe: Recipe, seed: int) -> Run:
-    """Make a run directory.
-
-    Raises:
-        RunError: The folder holds a run or other files, or can't be made.
-    """
-    if not 0 <= seed < 2**32:
-        raise RecipeError(f"`seed` (={seed}) must be between 0 and 2**32 - 1")
-    content = {"recipe_name": recipe_name, "seed": seed, "recipe": asdict(recipe)}
-    with _errors_named(path):
-        path.mkdir(parents=True, exist_ok=True)
-        remove_temporaries(path)
-        if any(path.iterdir()):
-            is_run = (path / RECIPE_FILE).is_file()
-            raise RunError(
-                f"{path}: expected a new or empty folder, found "
-                + ("a run; `--resume` goes on with it" if is_run else "other files")
-                + ", `--out` names another folder"
-            )
-        write_text(path / RECIPE_FILE, json.dumps(content, indent=1) + "\n")
-    return Run(path=path, recipe_name=recipe_name, recipe=recipe, seed=seed)
-
-
-def open_run(path: Path) -> Run:
-    """Read a run directory's recipe.
-
-    Raises:
-        RunError: Not a run directory.
-        RecipeError: Its recipe is not one of this version.
-    """
-    file = path / RECIPE_FILE
-    if not file.is_file():
-        raise RunError(f"{path}: not a run directory: no {RECIPE_FILE} in it")
-    content = read_json(file)
-    try:
-        name, seed, values = content["recipe_name"], content["seed"], content["recipe"]
-    except (TypeError, KeyError):
-        raise RunError(
-            f"{file}: expected the keys recipe_name, seed and recipe, found otherwise"
-        ) from None
-    if not isinstance(name, str) or type(seed) is not int:
-        raise RunError(f"{file}: expected a string `recipe_name` and an integer `seed`")
-    recipe = from_dict(values, source=str(file))
-    return Run(path=path, recipe_name=name, recipe=recipe, seed=seed)
 
 
 def train(
@@ -167,30 +92,14 @@ def train(
     """
     lock = FileLock(run.path / ".lock")
     try:
-        with _errors_named(run.path), lock.acquire(timeout=0):
+        with errors_named(run.path), lock.acquire(timeout=0):
             if run.is_finished:
                 return read_run_record(run.path / RECORD_FILE)
             remove_temporaries(run.path)
-            with _threads(num_threads):
+            with threads(num_threads):
                 return _Session(run, choose_device(device), data_dir, watcher).run_to_end()
     except Timeout:
         raise RunError(f"{run.path}: another process is training here") from None
-
-
-@contextmanager
-def _errors_named(path: Path) -> Iterator[None]:
-    """Say of which run it is that a file can't be written."""
-    try:
-        yield
-    except Timeout:
-        raise
-    except OSError as error:
-        if isinstance(error, LeNetError):
-            raise
-        raise RunError(
-            f"{path}: can't write this run: {error.strerror or error}; "
-            "when the cause is gone, `lenet train --resume --out` with this folder goes on"
-        ) from None
 
 
 class _Session:
@@ -213,7 +122,7 @@ class _Session:
                     "training images"
                 )
             self.train, self.val = split_validation(data, recipe.num_val)
-        self.data_sha256 = {digits.split: _fingerprint(digits) for digits in (data, self.test)}
+        self.data_sha256 = {digits.split: fingerprint(digits) for digits in (data, self.test)}
         # What a resumed run must find unchanged.
         self.identity = {"recipe": asdict(recipe), "seed": run.seed, "data": self.data_sha256}
         self.model = build_model(recipe, run.seed, num_classes=len(data.classes)).to(device)
@@ -253,7 +162,7 @@ class _Session:
         recipe, run = self.run.recipe, self.run
         images, labels = self.train.images.to(self.device), self.train.labels.to(self.device)
         steps = math.ceil(len(images) / recipe.batch_size)
-        warmup = round(recipe.warmup_epochs * steps)
+        warmup = round(recipe.warmup * recipe.epochs * steps)
 
         def lr_at(epoch: int, index: int) -> float:
             return recipe.lr * lr_factor(
@@ -268,7 +177,7 @@ class _Session:
 
         if self.watcher is not None:
             self.watcher.start(run, describe_device(self.device), len(images), len(self.epochs))
-        with _deterministic(self.device):
+        with deterministic(self.device):
             training_loop(
                 self.model,
                 LOSSES[recipe.loss](recipe.label_smoothing),
@@ -373,56 +282,3 @@ class _Session:
             environment=environment(),
             command=command_line(),
         )
-
-
-def build_model(recipe: Recipe, seed: int, *, num_classes: int = 10) -> LeNet5:
-    """Return the recipe's network with the seed's initial weights, on the CPU.
-
-    The weights are PyTorch's defaults, drawn after `torch.manual_seed(seed)` as in the notebook;
-    the caller's own random state is left as it was.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return MODELS[recipe.model](
-            num_classes,
-            activation=recipe.activation,
-            pooling=recipe.pooling,
-            resize=recipe.resize,
-            background=recipe.background,
-            ink=recipe.ink,
-        )
-
-
-def _fingerprint(digits: Digits) -> str:
-    """Return the SHA-256 of the pixels, then the labels."""
-    digest = hashlib.sha256(digits.images.numpy().data)
-    digest.update(digits.labels.numpy().data)
-    return digest.hexdigest()
-
-
-@contextmanager
-def _threads(num_threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(num_threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _deterministic(device: torch.device) -> Iterator[None]:
-    """Ask CUDA for the algorithms that give the same bits each time; others do already."""
-    if device.type != "cuda":
-        yield
-        return
-    # cuBLAS reads this when its first handle is made.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0])
-        torch.backends.cudnn.benchmark = before[1]

@@ -1,0 +1,210 @@
+"""The options of each verb of the command line: dataclasses from which tyro makes flags.
+
+The fields of `Recipe` become flags of `train` and `study` in the same way, so a setting that is
+added there is a flag, with its help, at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from inspect import cleandoc
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import tyro
+from tyro.conf import Positional
+
+from lenet.errors import RecipeError
+from lenet.recipes import RECIPES, Recipe
+
+Split = Literal["train", "val", "test"]
+DatasetName = Literal["mnist", "fashion-mnist", "kmnist"]
+RecipeName = Annotated[
+    Positional[str], tyro.conf.arg(metavar="[RECIPE]", help_behavior_hint="(default: default)")
+]
+Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
+Settings = Annotated[Recipe, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Train a recipe and write its report.
+
+    Examples:
+      lenet train                              the default recipe
+      lenet train report --seed 3              the original report's settings
+      lenet train default --epochs 5 --lr 2e-3
+      lenet train --num-val 5000               with a validation curve
+      lenet train --resume                     go on after an interruption
+    """
+
+    recipe: RecipeName = ""
+    """Named recipe; `lenet recipes` shows them. Every field of it is a flag below."""
+    seed: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 0)")] = (
+        None
+    )
+    """Decides initial weights and the order of the images."""
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/RECIPE-seedN)"),
+    ] = None
+    """Run directory."""
+    resume: bool = False
+    """Go on with the run in --out, or with the newest of this recipe and seed in runs/."""
+    device: str = "auto"
+    """auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:N or mps."""
+    threads: int = 1
+    """CPU threads; more than 1 helps on an idle machine and stalls on a busy one."""
+    data_dir: Folder = None
+    """Folder that holds the data set's files, in torchvision's layout or flat."""
+    tensorboard: bool = False
+    """Also write TensorBoard event files into the run directory."""
+    quiet: bool = False
+    """Show no progress."""
+    json: bool = False
+    """Print the record as one JSON object."""
+    settings: Settings = field(default_factory=lambda: RECIPES["default"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """Train a recipe under many seeds and summarize.
+
+    Examples:
+      lenet study default --seeds 10 --jobs 2
+      lenet study report --seeds 10 --out studies/report
+    Run again with the same arguments, it goes on with what is missing.
+    """
+
+    recipe: RecipeName = ""
+    """Named recipe; every field of it is a flag below."""
+    seeds: int = 10
+    """How many seeds."""
+    first_seed: int = 0
+    """The first of them; the others follow."""
+    jobs: int = 1
+    """Runs side by side, one thread each; as many as there are cores is best."""
+    out: Annotated[
+        Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/study-RECIPE)")
+    ] = None
+    """Folder of the study."""
+    device: str = "auto"
+    """As for `lenet train`."""
+    data_dir: Folder = None
+    """As for `lenet train`."""
+    json: bool = False
+    """Print the study's record as one JSON object."""
+    settings: Settings = field(default_factory=lambda: RECIPES["default"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """Score a run or a model file on a split.
+
+    Examples:
+      lenet evaluate runs/default-seed0
+      lenet evaluate model.safetensors --split train --json
+    """
+
+    model: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN|MODEL")]
+    """Run directory, or a model file that lenet wrote."""
+    split: Split = "test"
+    """Which images; val is the part that the run cut from its training images."""
+    device: str = "auto"
+    """As for `lenet train`."""
+    data_dir: Folder = None
+    """As for `lenet train`."""
+    json: bool = False
+    """Print the scores as one JSON object."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Draw the figures and the report of a finished run again.
+
+    Examples:
+      lenet report runs/default-seed0
+    """
+
+    run: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Run directory."""
+    data_dir: Folder = None
+    """As for `lenet train`."""
+    json: bool = False
+    """Print where the report is as one JSON object."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Fetch, list or verify the data sets.
+
+    Examples:
+      lenet data fetch
+      lenet data list
+      lenet data verify fashion-mnist --data-dir ~/data/FashionMNIST/raw
+    """
+
+    action: Positional[Literal["fetch", "list", "verify"]]
+    """What to do."""
+    dataset: Positional[DatasetName] = "mnist"
+    """Which data set; `list` shows all."""
+    data_dir: Folder = None
+    """Folder to look in before the cache; LENET_DATA does the same."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipesOptions:
+    """Show the named recipes.
+
+    Examples:
+      lenet recipes
+      lenet recipes --json
+    """
+
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvOptions:
+    """Show versions and machine, for a bug report.
+
+    Examples:
+      lenet env
+      lenet env --json
+    """
+
+    json: bool = False
+    """Print one JSON object."""
+
+
+T = TypeVar("T")
+R = TypeVar("R", TrainOptions, StudyOptions)
+
+
+def parse(kind: type[T], verb: str, arguments: Sequence[str], *, default: T | None = None) -> T:
+    """Parse a verb's arguments; --help and wrong usage end in `SystemExit`, 0 or 2."""
+    options: T = tyro.cli(
+        kind,
+        prog=f"lenet {verb}",
+        description=cleandoc(kind.__doc__ or ""),
+        args=list(arguments),
+        default=default,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )  # type: ignore[assignment]  # tyro types the default, and so the result, as optional
+    return options
+
+
+def parse_with_recipe(kind: type[R], verb: str, arguments: Sequence[str]) -> tuple[R, str]:
+    """Parse options over the named recipe's own values; return them and the recipe's name."""
+    # The name is known only after parsing, the defaults needed before: guess, parse, and parse
+    # again where the guess was wrong. For --help, which ends the first parse, the guess must do.
+    guess = next((word for word in arguments if word in RECIPES), "default")
+    options = parse(kind, verb, arguments, default=kind(settings=RECIPES[guess]))
+    name = options.recipe or "default"
+    if name not in RECIPES:
+        raise RecipeError(f"`recipe` (={name!r}) must be one of: {', '.join(RECIPES)}")
+    if name != guess:
+        options = parse(kind, verb, arguments, default=kind(settings=RECIPES[name]))
+    return options, name

@@ -1,0 +1,101 @@
+"""A run directory: what is to be trained in it, and how far it has come."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from filelock import Timeout
+
+from lenet.errors import LeNetError, RecipeError, RunError
+from lenet.files import remove_temporaries, write_text
+from lenet.recipes import Recipe, from_dict
+from lenet.records import METRICS_FILE, RECORD_FILE, read_json
+
+RECIPE_FILE = "recipe.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run directory and what is to be trained in it."""
+
+    path: Path
+    recipe_name: str
+    recipe: Recipe
+    seed: int
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the record, the last file written, is there."""
+        return (self.path / RECORD_FILE).is_file()
+
+    @property
+    def num_epochs_done(self) -> int:
+        """Whole epochs that a resume would not repeat."""
+        try:
+            return len((self.path / METRICS_FILE).read_text(encoding="utf-8").splitlines())
+        except OSError:
+            return 0
+
+
+def create_run(path: Path, recipe_name: str, recipe: Recipe, seed: int) -> Run:
+    """Make a run directory.
+
+    Raises:
+        RunError: The folder holds a run or other files, or can't be made.
+    """
+    if not 0 <= seed < 2**32:
+        raise RecipeError(f"`seed` (={seed}) must be between 0 and 2**32 - 1")
+    content = {"recipe_name": recipe_name, "seed": seed, "recipe": asdict(recipe)}
+    with errors_named(path):
+        path.mkdir(parents=True, exist_ok=True)
+        remove_temporaries(path)
+        if any(path.iterdir()):
+            is_run = (path / RECIPE_FILE).is_file()
+            raise RunError(
+                f"{path}: expected a new or empty folder, found "
+                + ("a run; `--resume` goes on with it" if is_run else "other files")
+                + ", `--out` names another folder"
+            )
+        write_text(path / RECIPE_FILE, json.dumps(content, indent=1) + "\n")
+    return Run(path=path, recipe_name=recipe_name, recipe=recipe, seed=seed)
+
+
+def open_run(path: Path) -> Run:
+    """Read a run directory's recipe.
+
+    Raises:
+        RunError: Not a run directory.
+        RecipeError: Its recipe is not one of this version.
+    """
+    file = path / RECIPE_FILE
+    if not file.is_file():
+        raise RunError(f"{path}: not a run directory: no {RECIPE_FILE} in it")
+    content = read_json(file)
+    try:
+        name, seed, values = content["recipe_name"], content["seed"], content["recipe"]
+    except (TypeError, KeyError):
+        raise RunError(
+            f"{file}: expected the keys recipe_name, seed and recipe, found otherwise"
+        ) from None
+    if not isinstance(name, str) or type(seed) is not int:
+        raise RunError(f"{file}: expected a string `recipe_name` and an integer `seed`")
+    recipe = from_dict(values, source=str(file))
+    return Run(path=path, recipe_name=name, recipe=recipe, seed=seed)
+
+
+@contextmanager
+def errors_named(path: Path) -> Iterator[None]:
+    """Say of which run it is that a file can't be written."""
+    try:
+        yield
+    except Timeout:
+        raise
+    except OSError as error:
+        if isinstance(error, LeNetError):
+            raise
+        raise RunError(
+            f"{path}: can't write this run: {error.strerror or error}; "
+            "when the cause is gone, `lenet train --resume --out` with this folder goes on"
+        ) from None
