@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from lenet.data.idx import header
-from lenet.data.sources import DataFile, Dataset
+from lenet.data.sources import DATASETS, DataFile, Dataset
 
 FILES = {
     "train-images-idx3-ubyte": (60, 28, 28),
@@ -75,3 +76,12 @@ def fill(contents: dict[str, bytes]) -> Callable[..., Path]:
 def one_thread() -> None:
     """Networks this small gain nothing from more, and on a busy machine the threads wait long."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def tiny_mnist(
+    tiny: Dataset, fill: Callable[..., Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MNIST is `tiny`, and it lies in the cache."""
+    monkeypatch.setitem(DATASETS, "mnist", replace(tiny, name="mnist"))
+    fill(cache / "mnist")

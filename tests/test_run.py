@@ -14,7 +14,7 @@ import torch
 
 from lenet.checkpoint import load_model
 from lenet.data import load
-from lenet.data.sources import DATASETS, Dataset
+from lenet.data.sources import Dataset
 from lenet.errors import CheckpointError, RecipeError, RunError
 from lenet.evaluation import evaluate
 from lenet.recipes import RECIPES, Recipe
@@ -23,15 +23,6 @@ from lenet.training import create_run, open_run, train
 
 SMALL = replace(RECIPES["default"], epochs=3, batch_size=16)
 MODEL, STATE = "model.safetensors", "resume.pt"
-
-
-@pytest.fixture
-def tiny_mnist(
-    tiny: Dataset, fill: Callable[..., Path], cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """MNIST is `tiny`, and it lies in the cache."""
-    monkeypatch.setitem(DATASETS, "mnist", replace(tiny, name="mnist"))
-    fill(cache / "mnist")
 
 
 @pytest.fixture

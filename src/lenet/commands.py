@@ -51,6 +51,10 @@ def train(arguments: Sequence[str]) -> int:
     options, name = parse_with_recipe(TrainOptions, "train", arguments)
     if options.threads < 1:
         raise RecipeError(f"`threads` (={options.threads}) must be at least 1")
+    from lenet.device import choose_device
+
+    # Before the run directory is made: what can't start should leave nothing.
+    choose_device(options.device)
     if options.tensorboard:
         _require_tensorboard()
     run = _run_to_resume(options, name, arguments) if options.resume else _new_run(options, name)
@@ -106,18 +110,25 @@ def _default_paths(name: str, seed: int) -> list[Path]:
 
 def _new_run(options: TrainOptions, name: str) -> "Run":
     from lenet.training import create_run, open_run
+    from lenet.training.directory import RECIPE_FILE
 
     seed = options.seed or 0
     path = options.out
     if path is None:
         *taken, path = _default_paths(name, seed)
         for other in taken:
-            if (other / "recipe.json").is_file() and not open_run(other).is_finished:
-                print(
-                    f"note: {other} holds an unfinished run; "
-                    f"`lenet train --resume --out {other}` would go on with it",
-                    file=sys.stderr,
-                )
+            if not (other / RECIPE_FILE).is_file():
+                continue
+            run = open_run(other)
+            if run.is_finished or run.is_locked:
+                continue
+            if run.recipe == options.settings and run.num_epochs_done == 0:
+                return run
+            print(
+                f"note: {other} holds an unfinished run; "
+                f"`lenet train --resume --out {other}` would go on with it",
+                file=sys.stderr,
+            )
     return create_run(path, name, options.settings, seed)
 
 

@@ -164,7 +164,7 @@ def _grid_figure(
     for cell, index in zip(axes.flat, indices, strict=False):
         true, predicted = int(labels[index]), int(logits[index].argmax())
         share = float(probabilities[index, predicted])
-        cell.imshow(images[index], cmap="gray_r", vmin=0, vmax=255)
+        cell.imshow(images[index].numpy(), cmap="gray_r", vmin=0, vmax=255)
         cell.set_title(
             f"#{index}\nread {classes[predicted]} ({share:.0%})\ntrue {classes[true]}",
             fontsize=7,
@@ -241,13 +241,13 @@ def filters_figure(c1: Tensor, c3: Tensor) -> "Figure":
     lower.suptitle("C3: sixteen units (columns), each over the six maps of S2 (rows)", fontsize=10)
     limit = float(c1.abs().max())
     for cell, kernel in zip(upper.subplots(1, len(c1)).flat, c1, strict=True):
-        cell.imshow(kernel[0], cmap="RdBu_r", vmin=-limit, vmax=limit)
+        cell.imshow(kernel[0].numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
         cell.axis("off")
     limit = float(c3.abs().max())
     cells = lower.subplots(c3.shape[1], c3.shape[0])
     for unit in range(c3.shape[0]):
         for source in range(c3.shape[1]):
             cell = cells[source][unit]
-            cell.imshow(c3[unit, source], cmap="RdBu_r", vmin=-limit, vmax=limit)
+            cell.imshow(c3[unit, source].numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
             cell.axis("off")
     return figure

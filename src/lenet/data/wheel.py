@@ -153,7 +153,7 @@ def load_arrays(stream: BinaryIO) -> Any:
     except DataError:
         raise
     except Exception as error:
-        # A broken pickle raises nearly anything: IndexError, AttributeError, UnicodeError, …
+        # A broken pickle raises nearly anything: IndexError, AttributeError, UnicodeError and more.
         raise DataError(f"the pickle can't be read: {type(error).__name__}: {error}") from error
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from filelock import Timeout
+from filelock import FileLock, Timeout
 
 from lenet.errors import LeNetError, RecipeError, RunError
 from lenet.files import remove_temporaries, write_text
@@ -14,6 +14,7 @@ from lenet.recipes import Recipe, from_dict
 from lenet.records import METRICS_FILE, RECORD_FILE, read_json
 
 RECIPE_FILE = "recipe.json"
+LOCK_FILE = ".lock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,19 @@ class Run:
     def is_finished(self) -> bool:
         """Whether the record, the last file written, is there."""
         return (self.path / RECORD_FILE).is_file()
+
+    def lock(self) -> FileLock:
+        """The lock that a process holds while it trains here; the system frees it at its end."""
+        return FileLock(self.path / LOCK_FILE)
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether a process trains here now."""
+        try:
+            with self.lock().acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
 
     @property
     def num_epochs_done(self) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
@@ -90,9 +90,8 @@ def train(
         DivergenceError: The training loss is no longer finite.
         RunError: Another process trains here, or the folder can't be written.
     """
-    lock = FileLock(run.path / ".lock")
     try:
-        with errors_named(run.path), lock.acquire(timeout=0):
+        with errors_named(run.path), run.lock().acquire(timeout=0):
             if run.is_finished:
                 return read_run_record(run.path / RECORD_FILE)
             remove_temporaries(run.path)
