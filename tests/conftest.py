@@ -50,12 +50,21 @@ def tiny(contents: dict[str, bytes]) -> Dataset:
     )
 
 
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the compiled kernels, which take seconds to compile: once for all tests."""
+    return tmp_path_factory.mktemp("kernels")
+
+
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, and no folder named by the environment."""
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernels: Path) -> Path:
+    """A cache with no data in it, and no folder named by the environment."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("LENET_DATA", raising=False)
-    return tmp_path / "cache" / "lenet"
+    path = tmp_path / "cache" / "lenet"
+    path.mkdir(parents=True)
+    (path / "native").symlink_to(kernels)
+    return path
 
 
 @pytest.fixture

@@ -133,7 +133,7 @@ def test_errors_are_one_line_and_status_1(folder: Path, capsys: pytest.CaptureFi
         (["train", "--lr", "-1"], "`lr` (=-1.0) must be between 0 and 100"),
         (["train", "--seed", "-1"], "`seed` (=-1)"),
         (["train", "--device", "tpu"], "`device` (='tpu')"),
-        (["train", "--threads", "0"], "`threads` (=0)"),
+        (["train", "--threads", "-1"], "`threads` (=-1)"),
         (["train", "--resume"], "nothing to resume"),
         (["train", "--resume", "--out", "empty"], "not a run directory"),
         (["evaluate", "nowhere"], "no such file or run directory"),

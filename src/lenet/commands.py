@@ -49,8 +49,8 @@ def _console() -> "Console":
 def train(arguments: Sequence[str]) -> int:
     """Train, or go on training, and write the report."""
     options, name = parse_with_recipe(TrainOptions, "train", arguments)
-    if options.threads < 1:
-        raise RecipeError(f"`threads` (={options.threads}) must be at least 1")
+    if options.threads < 0:
+        raise RecipeError(f"`threads` (={options.threads}) must be at least 0")
     from lenet.device import choose_device
 
     # Before the run directory is made: what can't start should leave nothing.
@@ -72,6 +72,7 @@ def train(arguments: Sequence[str]) -> int:
             record = train_run(
                 run,
                 device=options.device,
+                engine=options.engine,
                 num_threads=options.threads,
                 data_dir=options.data_dir,
                 watcher=view,
@@ -206,6 +207,7 @@ def study(arguments: Sequence[str]) -> int:
         options.settings,
         range(options.first_seed, options.first_seed + options.seeds),
         device=options.device,
+        engine=options.engine,
         data_dir=options.data_dir,
         num_jobs=options.jobs,
         on_run=show,
@@ -248,6 +250,7 @@ def _evaluate(options: EvaluateOptions) -> "Scores":
     from lenet.data import load, split_validation
     from lenet.device import choose_device
     from lenet.evaluation import evaluate as evaluate_model
+    from lenet.training.engines import choose_engine
 
     model, card = load_model(options.model)
     device = choose_device(options.device)
@@ -267,8 +270,14 @@ def _evaluate(options: EvaluateOptions) -> "Scores":
     if options.split != "test" and num_val:
         train_part, val_part = split_validation(digits, num_val)
         digits = val_part if options.split == "val" else train_part
+    model = model.to(device)
+    engine = choose_engine(options.engine, model)
     return evaluate_model(
-        model.to(device), digits.images, digits.labels, split=options.split, device=device
+        model if engine is None else engine.logits,
+        digits.images,
+        digits.labels,
+        split=options.split,
+        device=device,
     )
 
 

@@ -52,8 +52,10 @@ class TrainOptions:
     """Go on with the run in --out, or with the newest of this recipe and seed in runs/."""
     device: str = "auto"
     """auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:N or mps."""
-    threads: int = 1
-    """CPU threads; more than 1 helps on an idle machine and stalls on a busy one."""
+    engine: Literal["auto", "native", "torch"] = "auto"
+    """Who computes gradients: compiled kernels (CPU; compiled on first use) or torch."""
+    threads: int = 0
+    """CPU threads; 0 for all cores with the native engine, 1 with torch's."""
     data_dir: Folder = None
     """Folder that holds the data set's files, in torchvision's layout or flat."""
     tensorboard: bool = False
@@ -89,6 +91,8 @@ class StudyOptions:
     """Folder of the study."""
     device: str = "auto"
     """As for `lenet train`."""
+    engine: Literal["auto", "native", "torch"] = "auto"
+    """As for `lenet train`."""
     data_dir: Folder = None
     """As for `lenet train`."""
     json: bool = False
@@ -110,6 +114,8 @@ class EvaluateOptions:
     split: Split = "test"
     """Which images; val is the part that the run cut from its training images."""
     device: str = "auto"
+    """As for `lenet train`."""
+    engine: Literal["auto", "native", "torch"] = "auto"
     """As for `lenet train`."""
     data_dir: Folder = None
     """As for `lenet train`."""

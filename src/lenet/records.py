@@ -70,6 +70,8 @@ class RunRecord:
     num_sessions: int
     """1, or more where the run was stopped and resumed."""
     device: str
+    engine: str
+    """"native" (compiled kernels) or "torch"."""
     data_sha256: dict[str, str]
     environment: dict[str, Any]
     command: str

@@ -212,9 +212,9 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
     machine = record.environment
     versions = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
     sessions = f" in {record.num_sessions} sessions" if record.num_sessions > 1 else ""
-    cores = f"{machine['num_cores']} cores, {machine['num_threads']} threads used"
+    cores = f"{machine['num_cores']} cores"
     return [
-        ("Device", record.device),
+        ("Device", f"{record.device}, {record.engine} engine"),
         ("Processor", f"{machine['cpu']}, {cores}"),
         ("System", f"{machine['system']}, Python {machine['python']}"),
         ("Versions", versions),

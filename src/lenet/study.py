@@ -31,6 +31,7 @@ def run_study(
     seeds: Sequence[int],
     *,
     device: str = "auto",
+    engine: str = "auto",
     data_dir: Path | None = None,
     num_jobs: int = 1,
     on_run: Callable[[RunRecord], None] | None = None,
@@ -43,6 +44,7 @@ def run_study(
         recipe: What to train.
         seeds: At least one, each once.
         device: As for `lenet.training.train`.
+        engine: Likewise.
         data_dir: Likewise.
         num_jobs: Runs side by side.
         on_run: Called as each seed ends, in the order they end.
@@ -60,7 +62,14 @@ def run_study(
     with ProcessPoolExecutor(num_jobs, mp_context=spawn) as pool:
         futures = {
             pool.submit(
-                _run_seed, path / f"seed-{seed}", recipe_name, recipe, seed, device, data_dir
+                _run_seed,
+                path / f"seed-{seed}",
+                recipe_name,
+                recipe,
+                seed,
+                device,
+                engine,
+                data_dir,
             ): seed
             for seed in seeds
         }
@@ -92,6 +101,7 @@ def _run_seed(
     recipe: Recipe,
     seed: int,
     device: str,
+    engine: str,
     data_dir: Path | None,
 ) -> RunRecord:
     from lenet.training import create_run, open_run, train
@@ -102,4 +112,4 @@ def _run_seed(
             raise RunError(f"{path}: holds a run of another recipe or seed; name another folder")
     else:
         run = create_run(path, recipe_name, recipe, seed)
-    return train(run, device=device, data_dir=data_dir)
+    return train(run, device=device, engine=engine, num_threads=1, data_dir=data_dir)

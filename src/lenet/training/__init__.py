@@ -3,7 +3,8 @@
 from lenet.training.directory import Run, create_run, open_run
 from lenet.training.loop import EpochResult, get_accuracy, print_epoch, training_loop
 from lenet.training.reproducible import build_model
-from lenet.training.run import Watcher, train
+from lenet.training.run import train
+from lenet.training.watcher import Watcher
 
 __all__ = [
     "EpochResult",

@@ -48,9 +48,11 @@ class Tally:
         self._hits = torch.zeros((), dtype=torch.int64, device=device)
         self.num_images = 0
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+    def add(self, loss: Tensor | float, logits: Tensor, labels: Tensor) -> None:
         """Count one batch; `loss` is its mean."""
-        self._loss += loss.detach() * len(labels)
+        if isinstance(loss, Tensor):
+            loss = loss.detach()
+        self._loss += loss * len(labels)
         self._hits += (logits.detach().argmax(1) == labels).sum()
         self.num_images += len(labels)
 
@@ -77,6 +79,7 @@ def training_loop(
     *,
     first_epoch: int = 0,
     lr_at: Callable[[int, int], float] | None = None,
+    gradients: Callable[[Tensor, Tensor], tuple[float, Tensor]] | None = None,
     on_batch: Callable[[int, Tally], None] | None = None,
     on_epoch: Callable[[EpochResult], None] | None = None,
 ) -> tuple[nn.Module, Optimizer, tuple[list[float], list[float]]]:
@@ -97,6 +100,8 @@ def training_loop(
         print_every: Print a line every that many epochs; 0 prints nothing.
         first_epoch: Where to begin, for a run that goes on.
         lr_at: Learning rate by epoch and batch in it, both from 0; None leaves the optimizer's.
+        gradients: Writes the gradients of a batch (images, labels) into the parameters and
+            returns (loss, logits), in place of `criterion` and autograd.
         on_batch: Called after each step with the epoch and the tally so far.
         on_epoch: Called after each epoch.
 
@@ -112,7 +117,7 @@ def training_loop(
     for epoch in range(first_epoch, epochs):
         start = time.perf_counter()
         train, lr = _train_epoch(
-            model, criterion, optimizer, train_loader, device, epoch, lr_at, on_batch
+            model, criterion, optimizer, train_loader, device, epoch, lr_at, gradients, on_batch
         )
         train_loss, train_accuracy = train.loss, train.accuracy
         train_s = time.perf_counter() - start
@@ -175,6 +180,7 @@ def _train_epoch(
     device: torch.device | str,
     epoch: int,
     lr_at: Callable[[int, int], float] | None,
+    gradients: Callable[[Tensor, Tensor], tuple[float, Tensor]] | None,
     on_batch: Callable[[int, Tally], None] | None,
 ) -> tuple[Tally, float]:
     model.train()
@@ -184,10 +190,14 @@ def _train_epoch(
             for group in optimizer.param_groups:
                 group["lr"] = lr_at(epoch, index)
         images, labels = images.to(device), labels.to(device)
-        optimizer.zero_grad(set_to_none=True)
-        logits = _logits(model(images))
-        loss = criterion(logits, labels)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        loss: float | Tensor
+        if gradients is not None:
+            loss, logits = gradients(images, labels)
+        else:
+            optimizer.zero_grad(set_to_none=True)
+            logits = _logits(model(images))
+            loss = criterion(logits, labels)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
         tally.add(loss, logits, labels)
         if on_batch is not None:

@@ -39,9 +39,9 @@ def fingerprint(digits: Digits) -> str:
 
 @contextmanager
 def threads(num_threads: int) -> Iterator[None]:
-    """Compute on that many CPU threads inside the block; 0 leaves torch's setting."""
+    """Compute on that many CPU threads inside the block."""
     before = torch.get_num_threads()
-    torch.set_num_threads(num_threads or before)
+    torch.set_num_threads(num_threads)
     try:
         yield
     finally:

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from filelock import Timeout
@@ -24,6 +23,7 @@ from lenet.device import choose_device, describe_device
 from lenet.errors import CheckpointError, RecipeError, RunError
 from lenet.evaluation import Scores, compute_logits, score_logits
 from lenet.files import remove_temporaries, replacing
+from lenet.native import NativeEngine
 from lenet.records import (
     METRICS_FILE,
     RECORD_FILE,
@@ -36,37 +36,24 @@ from lenet.records import (
     write_record,
 )
 from lenet.training.directory import Run, errors_named
-from lenet.training.loop import EpochResult, Tally, training_loop
+from lenet.training.engines import choose_engine, describe_engine, torch_threads
+from lenet.training.loop import EpochResult, training_loop
 from lenet.training.losses import LOSSES
 from lenet.training.optimizers import OPTIMIZERS
 from lenet.training.reproducible import build_model, deterministic, fingerprint, threads
 from lenet.training.schedules import lr_factor
+from lenet.training.watcher import Watcher
 
 STATE_FILE = "resume.pt"
 PREDICTIONS_FILE = "predictions.safetensors"
-
-
-class Watcher(Protocol):
-    """What a run tells whoever watches it; every method returns at once."""
-
-    def download(self, name: str, num_bytes: int, total_bytes: int | None) -> None:
-        """Called as a file of the data set arrives."""
-
-    def start(self, run: Run, device: str, num_images: int, num_epochs_done: int) -> None:
-        """Called when training begins or goes on."""
-
-    def batch(self, epoch: int, tally: Tally) -> None:
-        """Called after each step; `epoch` is 0 for the first."""
-
-    def epoch(self, scores: EpochScores) -> None:
-        """Called after each epoch, when its state is safe on the disk."""
 
 
 def train(
     run: Run,
     *,
     device: str = "auto",
-    num_threads: int = 1,
+    engine: str = "auto",
+    num_threads: int = 0,
     data_dir: Path | None = None,
     watcher: Watcher | None = None,
 ) -> RunRecord:
@@ -75,9 +62,9 @@ def train(
     Args:
         run: From `create_run` or `open_run`. A finished run is returned as it is.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        num_threads: CPU threads. With one, a seed's figures do not depend on the number of
-            cores, and a busy machine does not stall a step; two gain a fifth on an idle one
-            (docs/decisions.md). 0 leaves torch's setting.
+        engine: "auto", "native" (compiled kernels, on the CPU) or "torch".
+        num_threads: CPU threads; 0 for one a core with the native engine, whose results do
+            not depend on it, and one with torch's, whose results do.
         data_dir: Folder with the data set's files; see `lenet.data`.
         watcher: Told what happens.
 
@@ -95,8 +82,11 @@ def train(
             if run.is_finished:
                 return read_run_record(run.path / RECORD_FILE)
             remove_temporaries(run.path)
-            with threads(num_threads):
-                return _Session(run, choose_device(device), data_dir, watcher).run_to_end()
+            with threads(1):
+                session = _Session(run, choose_device(device), data_dir, watcher)
+                session.choose_engine(engine, num_threads)
+                torch.set_num_threads(torch_threads(session.engine, num_threads))
+                return session.run_to_end()
     except Timeout:
         raise RunError(f"{run.path}: another process is training here") from None
 
@@ -128,6 +118,8 @@ class _Session:
         self.optimizer: Optimizer = OPTIMIZERS[recipe.optimizer](
             list(self.model.parameters()), recipe.lr, recipe.weight_decay
         )
+        self.engine: NativeEngine | None = None
+        self.logits: Callable[[Tensor], Tensor] = self.model
         self.epochs: list[EpochScores] = []
         self.num_sessions = 1
         self._restore()
@@ -157,6 +149,13 @@ class _Session:
         # The state is the truth; a kill may have come before the line or between the two.
         write_metrics(self.run.path / METRICS_FILE, self.epochs)
 
+    def choose_engine(self, name: str, num_threads: int) -> None:
+        smoothing = self.run.recipe.label_smoothing
+        self.engine = choose_engine(
+            name, self.model, label_smoothing=smoothing, num_threads=num_threads
+        )
+        self.logits = self.model if self.engine is None else self.engine.logits
+
     def run_to_end(self) -> RunRecord:
         recipe, run = self.run.recipe, self.run
         images, labels = self.train.images.to(self.device), self.train.labels.to(self.device)
@@ -175,7 +174,8 @@ class _Session:
             return batches(images, labels, batch_size=recipe.batch_size, seed=run.seed, epoch=epoch)
 
         if self.watcher is not None:
-            self.watcher.start(run, describe_device(self.device), len(images), len(self.epochs))
+            where = f"{describe_device(self.device)}, {describe_engine(self.engine)} engine"
+            self.watcher.start(run, where, len(images), len(self.epochs))
         with deterministic(self.device):
             training_loop(
                 self.model,
@@ -188,6 +188,7 @@ class _Session:
                 print_every=0,
                 first_epoch=len(self.epochs),
                 lr_at=lr_at,
+                gradients=None if self.engine is None else self.engine.loss_and_gradients,
                 on_batch=None if self.watcher is None else self.watcher.batch,
                 on_epoch=self._keep,
             )
@@ -233,7 +234,7 @@ class _Session:
         for digits in (self.train, self.val, self.test):
             if digits is None:
                 continue
-            logits = compute_logits(self.model, digits.images, device=self.device)
+            logits = compute_logits(self.logits, digits.images, device=self.device)
             scores[digits.split] = score_logits(logits, digits.labels, split=digits.split)
         with replacing(run.path / PREDICTIONS_FILE) as temporary:
             # The test split came last: these are its logits.
@@ -277,6 +278,7 @@ class _Session:
             training_s=sum(epoch.duration_s for epoch in self.epochs),
             num_sessions=self.num_sessions,
             device=describe_device(self.device),
+            engine=describe_engine(self.engine),
             data_sha256=self.data_sha256,
             environment=environment(),
             command=command_line(),

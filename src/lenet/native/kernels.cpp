@@ -1,0 +1,682 @@
+// LeNet-5 forward, backward and inference on the CPU, float32.
+//
+// Images are handled in blocks of V with the image index innermost: every vector holds the same
+// pixel of V images.  Convolutions are then register tiles of "broadcast weight * vector" FMAs with
+// no shuffles, and a whole block's activations stay in L2 from the first layer to the last gradient.
+//
+// Everything that depends on a block alone (including its convolution weight gradient) is written
+// to that block's own slot, and slots are summed in block order.  The result therefore does not
+// depend on the number of threads nor on which thread took which block.
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <condition_variable>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <new>
+#include <pthread.h>
+#include <sched.h>
+#include <thread>
+#include <utility>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+constexpr int V = 16;
+#elif defined(__AVX__)
+constexpr int V = 8;
+#else
+constexpr int V = 4;
+#endif
+typedef float vf __attribute__((vector_size(4 * V)));
+typedef int32_t vi __attribute__((vector_size(4 * V)));
+typedef float vfu __attribute__((vector_size(4 * V), aligned(4), may_alias));  // unaligned access
+#define UNROLL _Pragma("GCC unroll 64")
+#define NOINLINE __attribute__((noinline))
+#define INLINE inline __attribute__((always_inline))
+
+enum { TANH, RELU, SILU };
+enum { AVG, MAX };
+constexpr int MAXC = 64, PW = 2 * V;  // PW: width of a panel of the fully connected gradients
+constexpr int panels(int n) { return (n + PW - 1) / PW; }
+constexpr int ROWS = 6;               // rows of a register tile of the same
+constexpr int round_up(int n, int m) { return (n + m - 1) / m * m; }
+constexpr int SLOT = round_up(150 + 6 + 2400 + 16, 16);  // dw1, db1, dw3, db3 of one block
+
+// ---------------------------------------------------------------- element-wise pieces
+INLINE vf splat(float a) { return a - vf{}; }
+INLINE vf mask(vf a, vi m) { return (vf)((vi)a & m); }
+
+// The smaller / larger of two; of a NaN and a number, the second argument.
+#if defined(__AVX512F__)
+INLINE vf vmin(vf a, vf b) { return _mm512_min_ps(a, b); }
+INLINE vf vmax(vf a, vf b) { return _mm512_max_ps(a, b); }
+#elif defined(__AVX__)
+INLINE vf vmin(vf a, vf b) { return _mm256_min_ps(a, b); }
+INLINE vf vmax(vf a, vf b) { return _mm256_max_ps(a, b); }
+#else
+INLINE vf vmin(vf a, vf b) { return a < b ? a : b; }
+INLINE vf vmax(vf a, vf b) { return a > b ? a : b; }
+#endif
+INLINE vf clampv(vf x, float c) { return vmax(splat(-c), vmin(splat(c), x)); }  // a NaN passes through
+
+// exp by 2^n * p(r), relative error about 1e-7; the clamp keeps 1/(1+exp) a normal number.
+INLINE vf vexp(vf x) {
+  x = clampv(x, 87.0f);
+  const vf magic = splat(12582912.0f);  // adding it rounds to an integer held in the low bits
+  vf t = x * 1.44269504f + magic, n = t - magic;
+  vf r = x - n * 0.693359375f;
+  r = r + n * 2.12194440e-4f;
+  vf p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  return p * (vf)(((vi)t - (vi)magic + 127) << 23);
+}
+
+// tanh(x)/2 by an odd/even rational minimax (the one of Eigen, p halved); saturates at the clamp.
+INLINE vf half_tanh(vf x) {
+  x = clampv(x, 7.90531110763549805f);
+  vf s = x * x;
+  vf p = s * (-2.76076847742355e-16f / 2) + 2.00018790482477e-13f / 2;
+  p = p * s + -8.60467152213735e-11f / 2;
+  p = p * s + 5.12229709037114e-08f / 2;
+  p = p * s + 1.48572235717979e-05f / 2;
+  p = p * s + 6.37261928875436e-04f / 2;
+  p = p * s + 4.89352455891786e-03f / 2;
+  vf q = s * 1.19825839466702e-06f + 1.18534705686654e-04f;
+  q = q * s + 2.26843463243900e-03f;
+  q = q * s + 4.89352518554385e-03f;
+  return x * p / q;
+}
+
+// a = act(z) and d = act'(z).
+template <int ACT> INLINE void activate(vf z, vf& a, vf& d) {
+  if (ACT == TANH) {
+    a = 2.0f * half_tanh(z);
+    d = 1.0f - a * a;
+  } else if (ACT == RELU) {
+    vi off = z <= vf{};
+    a = mask(z, ~off);
+    d = mask(splat(1.0f), ~off);
+  } else {
+    vf s = 1.0f / (1.0f + vexp(-z));
+    a = z * s;
+    d = s + a * (1.0f - s);
+  }
+}
+
+// Activation and 2x2 pooling of one window; d[k] = d(pooled)/d(z[k]), so that the backward pass is a
+// plain product whatever the activation and pooling.  Max takes the first maximum, as torch does; for
+// the monotonic activations it is taken before the activation, which saves three of four.
+template <int ACT, int POOL> INLINE vf act_pool(const vf z[4], vf d[4]) {
+  vf a[4], m, dm;
+  if (POOL == AVG && ACT == TANH) {  // in halves of tanh the quarters of the average cost nothing
+    UNROLL for (int k = 0; k < 4; k++) a[k] = half_tanh(z[k]), d[k] = 0.25f - a[k] * a[k];
+    return ((a[0] + a[1]) + (a[2] + a[3])) * 0.5f;
+  }
+  if (POOL == AVG) {
+    UNROLL for (int k = 0; k < 4; k++) activate<ACT>(z[k], a[k], d[k]), d[k] = d[k] * 0.25f;
+    return ((a[0] + a[1]) + (a[2] + a[3])) * 0.25f;
+  }
+  if (ACT == SILU) {
+    UNROLL for (int k = 0; k < 4; k++) activate<ACT>(z[k], a[k], d[k]);
+  } else {
+    UNROLL for (int k = 0; k < 4; k++) a[k] = z[k];
+  }
+  m = vmax(vmax(a[0], a[1]), vmax(a[2], a[3]));
+  vi is[4], free = vi{} - 1;
+  UNROLL for (int k = 0; k < 4; k++) is[k] = (a[k] == m) & free, free = free & ~is[k];
+  if (ACT == SILU) {
+    UNROLL for (int k = 0; k < 4; k++) d[k] = mask(d[k], is[k]);
+    return m;
+  }
+  vf out;
+  activate<ACT>(m, out, dm);
+  UNROLL for (int k = 0; k < 4; k++) d[k] = mask(dm, is[k]);
+  return out;
+}
+
+template <int... I> INLINE vf zip_lo(vf a, vf b, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(a, b, (I / 2 + (I % 2) * V)...);
+}
+template <int... I> INLINE vf zip_hi(vf a, vf b, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(a, b, (I / 2 + V / 2 + (I % 2) * V)...);
+}
+INLINE void transpose(vf a[V]) {  // log2(V) perfect shuffles of the V*V elements
+  std::make_integer_sequence<int, V> seq;
+  UNROLL for (int s = 1; s < V; s *= 2) {
+    vf b[V];
+    UNROLL for (int i = 0; i < V / 2; i++) {
+      b[2 * i] = zip_lo(a[i], a[i + V / 2], seq);
+      b[2 * i + 1] = zip_hi(a[i], a[i + V / 2], seq);
+    }
+    UNROLL for (int i = 0; i < V; i++) a[i] = b[i];
+  }
+}
+
+// out[i] = sum over lanes of v[i]; v is readable up to a multiple of V.
+static void lane_sums(const vf* v, int n, float* out) {
+  for (int i = 0; i < n; i += V) {
+    vf a[V];
+    UNROLL for (int k = 0; k < V; k++) a[k] = v[i + k];
+    transpose(a);
+    UNROLL for (int s = V / 2; s; s /= 2) {
+      UNROLL for (int k = 0; k < s; k++) a[k] = a[k] + a[k + s];
+    }
+    if (i + V <= n) *(vfu*)(out + i) = a[0];
+    else std::memcpy(out + i, &a[0], sizeof(float) * (n - i));
+  }
+}
+
+// ---------------------------------------------------------------- one block
+struct Scratch {  // per thread, about 350 kB
+  vf x[32 * 32], d1[28][6][28], p1[6][14][14];
+  vf d3[16][10][10], p3[round_up(400, V)], dp1[6][14][14], dp3[400];
+  vf a5[round_up(120, V)], d5[120], a6[round_up(84, V)], d6[84], out[MAXC], dz5[120], dz6[84], dz7[MAXC];
+};
+
+struct Job {
+  const float* x;
+  const int64_t* labels;
+  long B, blocks;
+  const float* const* w;
+  float* const* g;
+  int classes;
+  float smoothing;
+  float* logits;
+  Scratch* scratch;                    // one per thread
+  float *slots, *at5, *at6, *at7;      // per block conv gradients; panels of layer inputs
+  vf *dz5, *dz6, *dz7;                 // gradients at the layers' outputs: [unit / 6][block][6]
+  float* losses;                       // per image
+  void (*block)(const Job&, Scratch&, long);
+};
+
+static void load_block(const Job& job, Scratch& s, long blk) {
+  const float* x = job.x + blk * V * 1024;
+  long n = job.B - blk * V;
+  for (int i = 0; i < 1024; i += V) {
+    vf a[V];
+    UNROLL for (int l = 0; l < V; l++) a[l] = l < n ? *(const vfu*)(x + l * 1024 + i) : vf{};
+    transpose(a);
+    UNROLL for (int k = 0; k < V; k++) s.x[i + k] = a[k];
+  }
+}
+
+// Two rows of C1 before activation.  w is transposed to [tap][output].
+static NOINLINE void c1_rows(const vf* in0, const float (*w)[6], const float* bias, vf z[2][6][28]) {
+  for (int r = 0; r < 2; r++)
+    for (int x = 0; x < 28; x += 2) {
+      vf acc[6][2];
+      UNROLL for (int o = 0; o < 6; o++) acc[o][0] = acc[o][1] = splat(bias[o]);
+      const vf* in = in0 + r * 32 + x;
+      for (int ky = 0; ky < 5; ky++, in += 32) {
+        UNROLL for (int kx = 0; kx < 5; kx++) {
+          vf u = in[kx], v = in[kx + 1];
+          UNROLL for (int o = 0; o < 6; o++) {
+            vf b = splat(w[ky * 5 + kx][o]);
+            acc[o][0] += b * u;
+            acc[o][1] += b * v;
+          }
+        }
+      }
+      UNROLL for (int o = 0; o < 6; o++) z[r][o][x] = acc[o][0], z[r][o][x + 1] = acc[o][1];
+    }
+}
+
+template <int ACT, int POOL> static void c1_forward(Scratch& s, const float* w, const float* bias) {
+  float wt[25][6];
+  for (int t = 0; t < 25; t++)
+    for (int o = 0; o < 6; o++) wt[t][o] = w[o * 25 + t];
+  for (int py = 0; py < 14; py++) {
+    vf z[2][6][28];
+    c1_rows(s.x + 2 * py * 32, wt, bias, z);
+    for (int o = 0; o < 6; o++)
+      for (int px = 0; px < 14; px++) {
+        vf q[4] = {z[0][o][2 * px], z[0][o][2 * px + 1], z[1][o][2 * px], z[1][o][2 * px + 1]}, d[4];
+        s.p1[o][py][px] = act_pool<ACT, POOL>(q, d);
+        UNROLL for (int k = 0; k < 4; k++) s.d1[2 * py + k / 2][o][2 * px + k % 2] = d[k];
+      }
+  }
+}
+
+// Rows y, y+1 of output channels o, o+1 of C3 before activation.
+static NOINLINE void c3_rows(const vf in0[6][14][14], const float* w, const float* bias, int o, int y, vf z[2][2][10]) {
+  for (int r = 0; r < 2; r++)
+    for (int x = 0; x < 10; x += 5) {
+      vf acc[2][5];
+      UNROLL for (int i = 0; i < 5; i++) acc[0][i] = splat(bias[o]), acc[1][i] = splat(bias[o + 1]);
+      const float* wk = w + o * 150;
+      for (int c = 0; c < 6; c++)
+        for (int ky = 0; ky < 5; ky++, wk += 5) {
+          const vf* in = &in0[c][y + r + ky][x];
+          UNROLL for (int kx = 0; kx < 5; kx++) {
+            vf b0 = splat(wk[kx]), b1 = splat(wk[150 + kx]);
+            UNROLL for (int i = 0; i < 5; i++) {
+              vf v = in[kx + i];
+              acc[0][i] += b0 * v;
+              acc[1][i] += b1 * v;
+            }
+          }
+        }
+      UNROLL for (int i = 0; i < 5; i++) z[0][r][x + i] = acc[0][i], z[1][r][x + i] = acc[1][i];
+    }
+}
+
+template <int ACT, int POOL> static void c3_forward(Scratch& s, const float* w, const float* bias) {
+  for (int py = 0; py < 5; py++)
+    for (int o = 0; o < 16; o += 2) {
+      vf z[2][2][10];  // [output channel][row][column]
+      c3_rows(s.p1, w, bias, o, 2 * py, z);
+      for (int k = 0; k < 2; k++)
+        for (int px = 0; px < 5; px++) {
+          vf q[4] = {z[k][0][2 * px], z[k][0][2 * px + 1], z[k][1][2 * px], z[k][1][2 * px + 1]}, d[4];
+          s.p3[((o + k) * 5 + py) * 5 + px] = act_pool<ACT, POOL>(q, d);
+          UNROLL for (int i = 0; i < 4; i++) s.d3[o + k][2 * py + i / 2][2 * px + i % 2] = d[i];
+        }
+    }
+}
+
+// out[j..j+T) = bias + W in, for T rows of W (row length I, known so that one pointer serves all rows).
+template <int I, int T> INLINE void fc_rows(const float* w, const float* bias, const vf* in, vf* out) {
+  vf acc[T];
+  UNROLL for (int k = 0; k < T; k++) acc[k] = splat(bias[k]);
+  for (int i = 0; i < I; i++) {
+    UNROLL for (int k = 0; k < T; k++) acc[k] += w[k * I + i] * in[i];
+  }
+  UNROLL for (int k = 0; k < T; k++) out[k] = acc[k];
+}
+
+// out = W^T dz, T inputs at a time.
+template <int I, int T> static void fc_input_grad(const float* w, const vf* dz, int J, vf* out) {
+  for (int i = 0; i < I; i += T) {
+    vf acc[T] = {};
+    for (int j = 0; j < J; j++) {
+      UNROLL for (int k = 0; k < T; k++) acc[k] += w[j * I + i + k] * dz[j];
+    }
+    UNROLL for (int k = 0; k < T; k++) out[i + k] = acc[k];
+  }
+}
+
+template <int ACT> static void fc_forward(const Job& job, Scratch& s) {
+  const float* const* w = job.w;
+  int n = job.classes, j = 0;
+  for (int j = 0; j < 120; j += 12) fc_rows<400, 12>(w[4] + j * 400, w[5] + j, s.p3, s.a5 + j);
+  for (int j = 0; j < 120; j++) activate<ACT>(s.a5[j], s.a5[j], s.d5[j]);
+  for (int j = 0; j < 84; j += 12) fc_rows<120, 12>(w[6] + j * 120, w[7] + j, s.a5, s.a6 + j);
+  for (int j = 0; j < 84; j++) activate<ACT>(s.a6[j], s.a6[j], s.d6[j]);
+  for (; j + 10 <= n; j += 10) fc_rows<84, 10>(w[8] + j * 84, w[9] + j, s.a6, s.out + j);
+  for (; j < n; j++) fc_rows<84, 1>(w[8] + j * 84, w[9] + j, s.a6, s.out + j);
+}
+
+static void store_logits(const Job& job, const Scratch& s, long blk) {
+  if (!job.logits) return;
+  long n = job.B - blk * V;
+  for (int l = 0; l < V && l < n; l++)
+    for (int c = 0; c < job.classes; c++) job.logits[(blk * V + l) * job.classes + c] = s.out[c][l];
+}
+
+// Softmax cross-entropy with label smoothing: losses, and the gradient of the mean into dz7.
+static void loss_grad(const Job& job, Scratch& s, long blk) {
+  int C = job.classes;
+  long n = job.B - blk * V;
+  vf m = s.out[0], sum = {}, total = {}, e[MAXC];
+  for (int c = 1; c < C; c++) m = vmax(m, s.out[c]);
+  for (int c = 0; c < C; c++) e[c] = vexp(s.out[c] - m), sum += e[c], total += s.out[c];
+  vf* dz = s.dz7;
+  float uniform = job.smoothing / C, keep = 1 - job.smoothing;
+  vf weight = {}, r;
+  for (int l = 0; l < V && l < n; l++) weight[l] = 1.0f / job.B;  // padding lanes get no gradient
+  r = weight / sum;
+  for (int c = 0; c < C; c++) dz[c] = e[c] * r - uniform * weight;
+  for (int l = 0; l < V && l < n; l++) {
+    int64_t y = job.labels[blk * V + l];
+    float lse = m[l] + std::log(sum[l]);
+    job.losses[blk * V + l] = keep * (lse - s.out[y][l]) + uniform * (C * lse - total[l]);
+    dz[y][l] -= keep * weight[l];
+  }
+}
+
+// Copies a layer's input, image major, into panels of PW columns: at[panel][image][PW].
+static void store_panels(const Job& job, long blk, const vf* in, int n, float* at) {
+  for (int i = 0; i < n; i += V) {
+    vf a[V];
+    UNROLL for (int k = 0; k < V; k++) a[k] = in[i + k];
+    transpose(a);
+    float* p = at + ((i / PW) * job.blocks + blk) * V * PW + i % PW;
+    UNROLL for (int k = 0; k < V; k++) *(vf*)(p + k * PW) = a[k];
+  }
+}
+
+static void store_rows(const Job& job, long blk, const vf* dz, int n, vf* out) {
+  for (int j = 0; j < n; j++) out[((j / ROWS) * job.blocks + blk) * ROWS + j % ROWS] = dz[j];
+}
+
+static void c3_weight_grad(const Scratch& s, float* dw) {
+  for (int o = 0; o < 16; o += 2) {
+    vf buf[round_up(300, V)];
+    for (int c = 0; c < 6; c++)
+      for (int ky = 0; ky < 5; ky++) {
+        vf acc[2][5] = {};
+        for (int y = 0; y < 10; y++) {
+          const vf *in = s.p1[c][y + ky], *g0 = s.d3[o][y], *g1 = s.d3[o + 1][y];
+          UNROLL for (int x = 0; x < 10; x++) {
+            UNROLL for (int k = 0; k < 5; k++) {
+              vf v = in[x + k];
+              acc[0][k] += g0[x] * v;
+              acc[1][k] += g1[x] * v;
+            }
+          }
+        }
+        UNROLL for (int k = 0; k < 5; k++) {
+          buf[c * 25 + ky * 5 + k] = acc[0][k];
+          buf[150 + c * 25 + ky * 5 + k] = acc[1][k];
+        }
+      }
+    lane_sums(buf, 300, dw + o * 150);
+  }
+}
+
+// Input gradient of C3 at row y, columns X and X+1; products that fall outside the 10 output columns are
+// skipped at compile time instead of multiplying padding.
+template <int X> static NOINLINE void c3_input_tile(Scratch& s, const float* w, int y) {
+  vf acc[6][2] = {};
+  int k0 = y > 9 ? y - 9 : 0, k1 = y < 4 ? y : 4;
+  for (int ky = k0; ky <= k1; ky++)
+    for (int o = 0; o < 16; o++) {
+      const float* wk = w + o * 150 + ky * 5;
+      const vf* g = s.d3[o][y - ky] + X;
+      UNROLL for (int kx = 0; kx < 5; kx++) {
+        UNROLL for (int c = 0; c < 6; c++) {
+          vf b = splat(wk[25 * c + kx]);
+          if (X - kx >= 0 && X - kx < 10) acc[c][0] += b * g[-kx];
+          if (X + 1 - kx >= 0 && X + 1 - kx < 10) acc[c][1] += b * g[1 - kx];
+        }
+      }
+    }
+  UNROLL for (int c = 0; c < 6; c++) s.dp1[c][y][X] = acc[c][0], s.dp1[c][y][X + 1] = acc[c][1];
+}
+template <int... I> static void c3_input_grad(Scratch& s, const float* w, std::integer_sequence<int, I...>) {
+  for (int y = 0; y < 14; y++) (c3_input_tile<2 * I>(s, w, y), ...);
+}
+static void c3_input_grad(Scratch& s, const float* w) { c3_input_grad(s, w, std::make_integer_sequence<int, 7>()); }
+
+static void c1_weight_grad(const Scratch& s, float* dw, float* db) {
+  vf acc_w[round_up(150, V)] = {}, acc_b[round_up(6, V)] = {};
+  for (int py = 0; py < 14; py++) {  // two rows at a time: one pooled row, and what fits in L1
+    vf dz[2][6][28];
+    for (int r = 0; r < 2; r++)
+      for (int o = 0; o < 6; o++) {
+        vf sum = {};
+        for (int x = 0; x < 28; x++) sum += dz[r][o][x] = s.d1[2 * py + r][o][x] * s.dp1[o][py][x / 2];
+        acc_b[o] += sum;
+      }
+    for (int ky = 0; ky < 5; ky++)
+      for (int o = 0; o < 6; o += 2) {
+        vf acc[2][5], *a0 = acc_w + o * 25 + ky * 5, *a1 = a0 + 25;
+        UNROLL for (int k = 0; k < 5; k++) acc[0][k] = a0[k], acc[1][k] = a1[k];
+        for (int r = 0; r < 2; r++) {
+          const vf *in = s.x + (2 * py + r + ky) * 32, *g0 = dz[r][o], *g1 = dz[r][o + 1];
+          for (int x = 0; x < 28; x += 7)
+            UNROLL for (int i = x; i < x + 7; i++) {
+              UNROLL for (int k = 0; k < 5; k++) {
+                vf v = in[i + k];
+                acc[0][k] += g0[i] * v;
+                acc[1][k] += g1[i] * v;
+              }
+            }
+        }
+        UNROLL for (int k = 0; k < 5; k++) a0[k] = acc[0][k], a1[k] = acc[1][k];
+      }
+  }
+  lane_sums(acc_w, 150, dw);
+  lane_sums(acc_b, 6, db);
+}
+
+template <int ACT, int POOL> static void forward(const Job& job, Scratch& s, long blk) {
+  load_block(job, s, blk);
+  c1_forward<ACT, POOL>(s, job.w[0], job.w[1]);
+  c3_forward<ACT, POOL>(s, job.w[2], job.w[3]);
+  fc_forward<ACT>(job, s);
+  store_logits(job, s, blk);
+}
+
+template <int ACT, int POOL> static void train_block(const Job& job, Scratch& s, long blk) {
+  forward<ACT, POOL>(job, s, blk);
+  store_panels(job, blk, s.p3, 400, job.at5);
+  store_panels(job, blk, s.a5, 120, job.at6);
+  store_panels(job, blk, s.a6, 84, job.at7);
+  loss_grad(job, s, blk);
+
+  fc_input_grad<84, 12>(job.w[8], s.dz7, job.classes, s.dz6);
+  for (int i = 0; i < 84; i++) s.dz6[i] *= s.d6[i];
+  fc_input_grad<120, 12>(job.w[6], s.dz6, 84, s.dz5);
+  for (int i = 0; i < 120; i++) s.dz5[i] *= s.d5[i];
+  fc_input_grad<400, 10>(job.w[4], s.dz5, 120, s.dp3);
+  store_rows(job, blk, s.dz5, 120, job.dz5);
+  store_rows(job, blk, s.dz6, 84, job.dz6);
+  store_rows(job, blk, s.dz7, job.classes, job.dz7);
+
+  float* slot = job.slots + blk * SLOT;
+  vf sums[16];
+  for (int o = 0; o < 16; o++) {
+    sums[o] = vf{};
+    for (int y = 0; y < 10; y++)
+      for (int x = 0; x < 10; x++) sums[o] += s.d3[o][y][x] *= s.dp3[(o * 5 + y / 2) * 5 + x / 2];
+  }
+  lane_sums(sums, 16, slot + 2556);
+  c3_weight_grad(s, slot + 156);
+  c3_input_grad(s, job.w[2]);
+  c1_weight_grad(s, slot, slot + 150);
+}
+
+// ---------------------------------------------------------------- after all blocks
+// Panel p of dW[J][I] = dz^T at, summed over all images; with panel 0 the bias gradient as well.
+static void fc_grad(const Job& job, int p, const vf* dz, int J, int I, const float* at, float* dw, float* db) {
+  const float* panel = at + (long)p * job.blocks * V * PW;
+  int cols = I - p * PW < PW ? I - p * PW : PW;
+  for (int j = 0; j < J; j += ROWS, dz += job.blocks * ROWS) {
+    vf acc[ROWS][2] = {};
+    const vf* a = (const vf*)panel;
+    for (long b = 0; b < job.blocks; b++) {
+      const float* d = (const float*)(dz + b * ROWS);
+      UNROLL for (int l = 0; l < V; l++, a += 2) {
+        vf u = a[0], v = a[1];
+        UNROLL for (int k = 0; k < ROWS; k++) {
+          vf w = splat(d[k * V + l]);
+          acc[k][0] += w * u;
+          acc[k][1] += w * v;
+        }
+      }
+    }
+    for (int k = 0; k < ROWS && j + k < J; k++) {
+      float* out = dw + (j + k) * I + p * PW;
+      if (cols == PW) *(vfu*)out = acc[k][0], *(vfu*)(out + V) = acc[k][1];
+      else std::memcpy(out, acc[k], 4 * cols);
+    }
+    if (p) continue;
+    vf sums[round_up(ROWS, V)] = {};
+    for (long b = 0; b < job.blocks; b++)
+      for (int k = 0; k < ROWS; k++) sums[k] += dz[b * ROWS + k];
+    lane_sums(sums, J - j < ROWS ? J - j : ROWS, db + j);
+  }
+}
+
+constexpr int N5 = panels(400), N6 = panels(120), N7 = panels(84), TASKS = N5 + N6 + N7 + 1;
+
+static void reduce(const Job& job, int task) {
+  if (task < N5) return fc_grad(job, task, job.dz5, 120, 400, job.at5, job.g[4], job.g[5]);
+  if ((task -= N5) < N6) return fc_grad(job, task, job.dz6, 84, 120, job.at6, job.g[6], job.g[7]);
+  if ((task -= N6) < N7)
+    return fc_grad(job, task, job.dz7, job.classes, 84, job.at7, job.g[8], job.g[9]);
+  float sum[SLOT];
+  std::memcpy(sum, job.slots, sizeof sum);
+  for (long b = 1; b < job.blocks; b++)
+    for (int i = 0; i < SLOT; i++) sum[i] += job.slots[b * SLOT + i];
+  std::memcpy(job.g[0], sum, 4 * 150), std::memcpy(job.g[1], sum + 150, 4 * 6);
+  std::memcpy(job.g[2], sum + 156, 4 * 2400), std::memcpy(job.g[3], sum + 2556, 4 * 16);
+}
+
+// ---------------------------------------------------------------- threads
+// A step is a list of items: the blocks, then (training) the reduction tasks, which wait for all blocks.
+// `ticket` packs generation | threads | items | next item, and an item is claimed by compare-and-swap: the
+// caller never waits for a worker that has not claimed anything, and a late worker finds nothing to claim
+// (a claimed item keeps the step alive until it is done).
+struct Pool {
+  std::atomic<uint64_t> ticket{0};
+  std::atomic<long> done{0};
+  std::atomic<int> sleepers{0};
+  std::mutex lock;
+  std::condition_variable wake;
+  Job job;
+  int workers = 0;
+  uint64_t generation = 0;
+  char* memory = nullptr;
+  size_t size = 0;
+};
+static Pool* pool;
+static std::mutex entry;  // one step at a time
+
+static INLINE void pause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#endif
+}
+static bool claim(Pool& P, int tid, long& item) {
+  uint64_t t = P.ticket.load();
+  while ((uint64_t)tid < (t >> 40 & 255) && (t & 0xfffff) < (t >> 20 & 0xfffff))
+    if (P.ticket.compare_exchange_weak(t, t + 1)) return item = t & 0xfffff, true;
+  return false;
+}
+static void wait_done(Pool& P, long n) {
+  for (int i = 0; P.done.load(std::memory_order_acquire) < n; i++) i < 2000 ? pause() : (void)sched_yield();
+}
+static void work(Pool& P, int tid) {
+  for (long item; claim(P, tid, item);) {
+    if (item < P.job.blocks) P.job.block(P.job, P.job.scratch[tid], item);
+    else wait_done(P, P.job.blocks), reduce(P.job, item - P.job.blocks);
+    P.done.fetch_add(1, std::memory_order_acq_rel);
+  }
+}
+static void worker(Pool* P, int tid) {
+  using clock = std::chrono::steady_clock;
+  auto ready = [&] {
+    uint64_t t = P->ticket.load();
+    return (uint64_t)tid < (t >> 40 & 255) && (t & 0xfffff) < (t >> 20 & 0xfffff);
+  };
+  for (;;) {
+    work(*P, tid);
+    for (auto end = clock::now() + std::chrono::microseconds(60); !ready() && clock::now() < end;)
+      for (int i = 0; i < 16; i++) pause();
+    if (ready()) continue;
+    std::unique_lock<std::mutex> hold(P->lock);
+    P->sleepers++;
+    P->wake.wait(hold, ready);
+    P->sleepers--;
+  }
+}
+static void run(Pool& P, long items, int threads) {
+  P.done = 0;
+  if (threads == 1) {  // same items in the same order, no thread involved
+    for (long i = 0; i < items; i++)
+      if (i < P.job.blocks) P.job.block(P.job, P.job.scratch[0], i);
+      else reduce(P.job, i - P.job.blocks);
+    return;
+  }
+  for (; P.workers < threads - 1; P.workers++) std::thread(worker, &P, P.workers + 1).detach();
+  P.ticket = (++P.generation << 48) | (uint64_t)threads << 40 | (uint64_t)items << 20;
+  if (P.sleepers.load()) {
+    { std::lock_guard<std::mutex> hold(P.lock); }
+    P.wake.notify_all();
+  }
+  work(P, 0);
+  wait_done(P, items);
+}
+static Pool& get_pool() {
+  if (!pool) {
+    static bool registered = false;
+    if (!registered)  // threads do not survive fork: the child starts with a new pool and a free lock
+      pthread_atfork(nullptr, nullptr, [] { pool = nullptr, new (&entry) std::mutex; });
+    registered = true;
+    pool = new Pool;
+  }
+  return *pool;
+}
+
+template <int ACT, int POOL> static void pick(Job& job, bool train) {
+  job.block = train ? train_block<ACT, POOL> : forward<ACT, POOL>;
+}
+static double step(Job job, int activation, int pooling, int threads) {
+  long B = job.B, nb = job.blocks = (B + V - 1) / V;
+  bool train = job.g;
+  if (B < 1 || nb > 1000000 || job.classes < 1 || job.classes > MAXC || activation < 0 || activation > 2 ||
+      pooling < 0 || pooling > 1)
+    return -1;
+  if (train)
+    for (long i = 0; i < B; i++)
+      if (job.labels[i] < 0 || job.labels[i] >= job.classes) return -2;
+  threads = threads < 1 ? 1 : threads > 64 ? 64 : threads;
+  if (threads > nb) threads = nb;
+  switch (activation * 2 + pooling) {
+    case 0: pick<TANH, AVG>(job, train); break;
+    case 1: pick<TANH, MAX>(job, train); break;
+    case 2: pick<RELU, AVG>(job, train); break;
+    case 3: pick<RELU, MAX>(job, train); break;
+    case 4: pick<SILU, AVG>(job, train); break;
+    case 5: pick<SILU, MAX>(job, train); break;
+  }
+  std::lock_guard<std::mutex> hold(entry);
+  Pool& P = get_pool();
+
+  size_t used = 0;
+  char* base = nullptr;
+  auto take = [&](auto*& ptr, size_t count) {
+    ptr = reinterpret_cast<std::remove_reference_t<decltype(ptr)>>(base + used);
+    used += (count * sizeof(*ptr) + 63) / 64 * 64;
+  };
+  auto layout = [&] {
+    used = 0;
+    take(job.scratch, threads);
+    if (!train) return;
+    take(job.slots, nb * SLOT), take(job.losses, nb * V);
+    take(job.at5, nb * V * PW * N5), take(job.at6, nb * V * PW * N6), take(job.at7, nb * V * PW * N7);
+    take(job.dz5, nb * 120), take(job.dz6, nb * 84), take(job.dz7, nb * round_up(job.classes, ROWS));
+  };
+  layout();
+  if (used > P.size) {
+    std::free(P.memory);
+    P.size = (used + 65535) / 65536 * 65536;
+    P.memory = (char*)std::aligned_alloc(64, P.size);
+    if (!P.memory) return P.size = 0, -3;
+    std::memset(P.memory, 0, P.size);  // padding columns and rows are computed with, never used
+  }
+  base = P.memory;
+  layout();
+  P.job = job;
+  run(P, nb + (train ? TASKS : 0), threads);
+  double loss = 0;
+  if (train)
+    for (long i = 0; i < B; i++) loss += job.losses[i];
+  return loss / B;
+}
+
+// Mean loss (negative: bad argument); gradients overwritten; logits (B, classes) or NULL.
+extern "C" double lenet5_train(const float* x, const int64_t* labels, long B, const float* const* params,
+                               float* const* grads, int classes, int activation, int pooling, float smoothing,
+                               int threads, float* logits) {
+  Job job{};
+  job.x = x, job.labels = labels, job.B = B, job.w = params, job.g = grads, job.classes = classes;
+  job.smoothing = smoothing, job.logits = logits;
+  return step(job, activation, pooling, threads);
+}
+extern "C" double lenet5_infer(const float* x, long B, const float* const* params, float* logits, int classes,
+                               int activation, int pooling, int threads) {
+  Job job{};
+  job.x = x, job.B = B, job.w = params, job.classes = classes, job.logits = logits;
+  return step(job, activation, pooling, threads);
+}

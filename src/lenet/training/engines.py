@@ -1,0 +1,67 @@
+"""Who computes loss and gradients: the compiled kernels where they can, torch everywhere."""
+
+import logging
+import os
+import sys
+
+from lenet.errors import LeNetError, RecipeError
+from lenet.models import LeNet5
+from lenet.native import NativeEngine, NativeUnavailableError
+
+ENGINES = ("auto", "native", "torch")
+
+logger = logging.getLogger(__name__)
+
+
+def choose_engine(
+    name: str, model: LeNet5, *, label_smoothing: float = 0.0, num_threads: int = 0
+) -> NativeEngine | None:
+    """Return the native engine for a model, or None for torch's.
+
+    Args:
+        name: "native" insists; "auto" takes torch's where the kernels can't be had, and says why.
+        model: Where it is decides too: the kernels are for the CPU.
+        label_smoothing: As in `nn.CrossEntropyLoss`.
+        num_threads: 0 for one a core.
+
+    Raises:
+        RecipeError: Not one of `ENGINES`.
+        LeNetError: "native", and the kernels can't be had.
+    """
+    if name not in ENGINES:
+        raise RecipeError(f"`engine` (={name!r}) must be one of: {', '.join(ENGINES)}")
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    if name == "torch" or (name == "auto" and not on_cpu):
+        return None
+    try:
+        return NativeEngine(
+            model, label_smoothing=label_smoothing, num_threads=num_threads or num_cores()
+        )
+    except NativeUnavailableError as error:
+        if name == "native":
+            raise LeNetError(f"the native engine can't be had: {error}") from None
+        logger.warning("torch's engine is used, some 5 times slower than the native one: %s", error)
+        return None
+
+
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def torch_threads(engine: NativeEngine | None, num_threads: int) -> int:
+    """Return how many threads torch is to use beside an engine, or as one; 1 unless asked for.
+
+    On work this small, torch's threads gain a fifth on an idle machine and stall a busy one
+    (docs/decisions.md); and with one, a seed's figures do not depend on the number of cores.
+    """
+    if engine is None and num_threads:
+        return num_threads
+    return 1
+
+
+def describe_engine(engine: NativeEngine | None) -> str:
+    """Return a name for people and records."""
+    return "torch" if engine is None else "native"
