@@ -57,14 +57,11 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernels: Path) -> Path:
-    """A cache with no data in it, and no folder named by the environment."""
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, and no folder named by the environment."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("LENET_DATA", raising=False)
-    path = tmp_path / "cache" / "lenet"
-    path.mkdir(parents=True)
-    (path / "native").symlink_to(kernels)
-    return path
+    return tmp_path / "cache" / "lenet"
 
 
 @pytest.fixture
@@ -89,8 +86,13 @@ def one_thread() -> None:
 
 @pytest.fixture
 def tiny_mnist(
-    tiny: Dataset, fill: Callable[..., Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Dataset,
+    fill: Callable[..., Path],
+    cache: Path,
+    kernels: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """MNIST is `tiny`, and it lies in the cache."""
     monkeypatch.setitem(DATASETS, "mnist", replace(tiny, name="mnist"))
     fill(cache / "mnist")
+    (cache / "native").symlink_to(kernels)

@@ -1,0 +1,238 @@
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lenet.errors import LeNetError
+from lenet.models import LeNet5
+from lenet.native import NativeEngine, NativeUnavailableError, build
+from lenet.native.build import FLAGS
+from lenet.recipes import RECIPES
+from lenet.training import create_run, train
+from lenet.training.engines import choose_engine
+
+VARIANTS = [(a, p) for a in ("tanh", "relu") for p in ("average", "max")]
+
+
+@pytest.fixture(autouse=True)
+def compiled(shared_kernels: None) -> None:
+    if sys.platform == "win32" or not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        pytest.skip("no C++ compiler here")
+
+
+def compare(
+    model: LeNet5, x: Tensor, labels: Tensor, *, smoothing: float = 0.0, threads: int = 1
+) -> None:
+    """Compare loss, logits and gradients with autograd in float64, to 1e-4 of the largest."""
+    reference = LeNet5(**model.config()).double()  # type: ignore[arg-type]  # plain values
+    reference.load_state_dict(model.state_dict())
+    expected = reference(x.double())
+    loss = nn.functional.cross_entropy(expected, labels, label_smoothing=smoothing)
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    engine = NativeEngine(model, label_smoothing=smoothing, num_threads=threads)
+    found, logits = engine.loss_and_gradients(x, labels)
+    assert found == pytest.approx(float(loss.detach()), rel=1e-4, abs=1e-6)
+    scale = float(expected.detach().abs().max()) + 1e-6
+    assert float((logits - expected).detach().abs().max()) <= 1e-4 * scale
+    assert torch.equal(engine.logits(x), logits)
+    for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
+        assert ours.grad is not None
+        assert theirs.grad is not None
+        largest = float(theirs.grad.abs().max())
+        assert float((ours.grad - theirs.grad).abs().max()) <= 1e-4 * largest + 1e-7
+
+
+@pytest.mark.parametrize(("activation", "pooling"), VARIANTS)
+@pytest.mark.parametrize("batch_size", [1, 2, 7, 8, 9, 31, 32, 65])
+def test_gradients_equal_autograds(activation: str, pooling: str, batch_size: int) -> None:
+    torch.manual_seed(batch_size)
+    model = LeNet5(activation=activation, pooling=pooling, background=-0.1, ink=1.175)
+    compare(model, torch.rand(batch_size, 1, 28, 28), torch.randint(0, 10, (batch_size,)))
+
+
+def test_a_large_batch_threads_and_smoothing() -> None:
+    torch.manual_seed(0)
+    x, labels = torch.rand(300, 1, 28, 28), torch.randint(0, 10, (300,))
+    compare(LeNet5(), x, labels, smoothing=0.1, threads=2)
+
+
+@pytest.mark.parametrize("num_classes", [2, 10, 47])
+def test_any_number_of_classes(num_classes: int) -> None:
+    torch.manual_seed(0)
+    labels = torch.randint(0, num_classes, (9,))
+    compare(LeNet5(num_classes, resize="stretch"), torch.rand(9, 1, 28, 28), labels)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+@pytest.mark.parametrize(("activation", "pooling"), VARIANTS)
+def test_images_of_one_value(activation: str, pooling: str, value: float) -> None:
+    torch.manual_seed(1)
+    model = LeNet5(activation=activation, pooling=pooling)
+    engine = NativeEngine(model)
+    x = torch.full((3, 1, 28, 28), value)
+    with torch.no_grad():
+        torch.testing.assert_close(engine.logits(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_large_weights_saturate_and_stay_finite() -> None:
+    torch.manual_seed(2)
+    model = LeNet5()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(100)
+    x, labels = torch.rand(16, 1, 28, 28), torch.randint(0, 10, (16,))
+    engine = NativeEngine(model)
+    loss, logits = engine.loss_and_gradients(x, labels)
+    with torch.no_grad():
+        torch.testing.assert_close(logits, model(x), rtol=1e-3, atol=1e-2)
+    assert loss > 0
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
+
+
+def test_gradients_agree_with_finite_differences() -> None:
+    torch.manual_seed(3)
+    model = LeNet5()
+    x, labels = torch.rand(4, 1, 28, 28), torch.tensor([1, 2, 3, 4])
+    engine = NativeEngine(model)
+    engine.loss_and_gradients(x, labels)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in list(model.parameters()):
+        assert parameter.grad is not None
+        gradient = parameter.grad.clone()
+        direction = torch.randn(parameter.shape, generator=generator)
+        direction /= direction.norm()
+        step, losses = 1e-2, []
+        for sign in (1, -1):
+            with torch.no_grad():
+                parameter.add_(direction, alpha=sign * step)
+            losses.append(engine.loss_and_gradients(x, labels)[0])
+            with torch.no_grad():
+                parameter.sub_(direction, alpha=sign * step)
+        slope = (losses[0] - losses[1]) / (2 * step)
+        assert slope == pytest.approx(float((gradient * direction).sum()), rel=0.02, abs=1e-4)
+
+
+def test_results_do_not_depend_on_the_number_of_threads() -> None:
+    torch.manual_seed(4)
+    x, labels = torch.rand(70, 1, 28, 28), torch.randint(0, 10, (70,))
+    results = []
+    for num_threads in (1, 2, 3, 8):
+        torch.manual_seed(5)
+        model = LeNet5()
+        engine = NativeEngine(model, num_threads=num_threads)
+        for _ in range(3):
+            loss, logits = engine.loss_and_gradients(x, labels)
+        results.append([torch.tensor(loss), logits, *[p.grad for p in model.parameters()]])
+    for result in results[1:]:
+        for a, b in zip(result, results[0], strict=True):
+            assert a is not None
+            assert b is not None
+            assert torch.equal(a, b)
+
+
+def test_wrong_labels_are_an_error_not_a_crash() -> None:
+    engine = NativeEngine(LeNet5())
+    for label in (-1, 10, 2**40):
+        with pytest.raises(ValueError, match=r"label outside 0\.\.9"):
+            engine.loss_and_gradients(torch.zeros(1, 1, 28, 28), torch.tensor([label]))
+    assert engine.logits(torch.zeros(0, 1, 28, 28)).shape == (0, 10)
+
+
+def test_models_that_the_kernels_are_not_for_are_refused() -> None:
+    with pytest.raises(NativeUnavailableError, match="1 channel"):
+        NativeEngine(LeNet5(in_channels=3))
+    with pytest.raises(NativeUnavailableError, match="at most 64 classes"):
+        NativeEngine(LeNet5(100))
+    with pytest.raises(NativeUnavailableError, match="float32"):
+        NativeEngine(LeNet5().double())
+
+
+def test_without_a_compiler_torch_takes_over_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    assert choose_engine("auto", LeNet5()) is None
+    assert len(caplog.records) == 1
+    assert "no C++ compiler found; `apt install g++`" in caplog.text
+    with pytest.raises(LeNetError, match="can't be had: no C"):
+        choose_engine("native", LeNet5())
+    caplog.clear()
+    assert choose_engine("torch", LeNet5()) is None
+    assert not caplog.records
+
+
+def test_a_compiler_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "false")
+    with pytest.raises(NativeUnavailableError, match="`false` failed"):
+        build()
+
+
+def test_the_kernels_are_compiled_once(kernels: Path) -> None:
+    path = build()
+    before = path.stat().st_mtime_ns
+    assert build() == path
+    assert path.stat().st_mtime_ns == before
+    assert [p for p in kernels.iterdir() if p.name.startswith(".build")] == []
+
+
+def test_both_engines_walk_the_same_way(tiny_mnist: None, tmp_path: Path) -> None:
+    recipe = replace(RECIPES["default"], epochs=3, batch_size=16, lr=1e-3)
+    losses = []
+    for engine in ("native", "torch"):
+        run = create_run(tmp_path / engine, "default", recipe, 0)
+        record = train(run, engine=engine)
+        assert record.engine == engine
+        losses.append([epoch.train_loss for epoch in record.epochs])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.real
+def test_sanitizers_find_nothing(tmp_path: Path) -> None:
+    """Address and undefined-behaviour sanitizers, over a small program that calls the kernels."""
+    source = Path(build.__code__.co_filename).parent / "kernels.cpp"
+    program = tmp_path / "main.cpp"
+    program.write_text(
+        f'#include "{source}"\n'
+        """
+        #include <cstdio>
+        #include <vector>
+        int main() {
+          const int sizes[] = {150, 6, 2400, 16, 48000, 120, 10080, 84, 840, 10};
+          for (long B : {1, 7, 8, 9, 33})
+            for (int variant = 0; variant < 6; variant++)
+              for (int threads : {1, 2}) {
+                // Exact sizes on the heap, so that one element too far is caught.
+                std::vector<std::vector<float>> w, g;
+                for (int n : sizes) w.emplace_back(n, 0.01f), g.emplace_back(n);
+                std::vector<const float*> wp;
+                std::vector<float*> gp;
+                for (auto& v : w) wp.push_back(v.data());
+                for (auto& v : g) gp.push_back(v.data());
+                std::vector<float> x(B * 1024, 0.5f), logits(B * 10);
+                std::vector<int64_t> y(B, 3);
+                double loss = lenet5_train(x.data(), y.data(), B, wp.data(), gp.data(), 10,
+                                           variant / 2, variant % 2, 0.1f, threads, logits.data());
+                lenet5_infer(x.data(), B, wp.data(), logits.data(), 10, variant / 2, variant % 2,
+                             threads);
+                if (!(loss > 0)) return 3;
+              }
+          std::puts("clean");
+          std::fflush(stdout);
+          std::_Exit(0);  // the pool's threads never end
+        }
+        """
+    )
+    flags = [f for f in FLAGS if f not in ("-shared", "-fPIC", "-O3")]
+    subprocess.run(
+        ["g++", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]  # noqa: RUF005
+        + [*flags, str(program), "-o", str(tmp_path / "main")],
+        check=True,
+    )
+    found = subprocess.run([str(tmp_path / "main")], capture_output=True, text=True)
+    assert found.stdout == "clean\n", found.stderr
