@@ -65,6 +65,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def shared_kernels(kernels: Path, cache: Path) -> None:
+    """The cache holds the compiled kernels of the other tests."""
+    cache.mkdir(parents=True)
+    (cache / "native").symlink_to(kernels)
+
+
+@pytest.fixture
 def fill(contents: dict[str, bytes]) -> Callable[..., Path]:
     """Write the files of `tiny` into a folder, gzipped or not."""
 
@@ -89,10 +96,9 @@ def tiny_mnist(
     tiny: Dataset,
     fill: Callable[..., Path],
     cache: Path,
-    kernels: Path,
+    shared_kernels: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """MNIST is `tiny`, and it lies in the cache."""
     monkeypatch.setitem(DATASETS, "mnist", replace(tiny, name="mnist"))
     fill(cache / "mnist")
-    (cache / "native").symlink_to(kernels)
