@@ -100,19 +100,20 @@ def test_prediction_grid_marks_the_wrong_ones() -> None:
     logits = torch.nn.functional.one_hot(labels, 10).float() * 10
     logits[7] = logits[8]
     figure = plots.predictions_figure(images, labels, logits, list("abcdefghij"))
-    titles = [axes.get_title() for axes in figure.axes]
+    texts = figure.axes[0].texts
+    titles = [text.get_text() for text in texts]
     assert titles[0] == "#0\nread a (100%)\ntrue a"
     assert titles[7] == "#7\nread i (100%)\ntrue h"
-    colours = [axes.title.get_color() for axes in figure.axes]
-    assert [i for i, colour in enumerate(colours) if colour == plots.WRONG_COLOUR] == [7]
+    wrong = [i for i, text in enumerate(texts) if text.get_color() == plots.WRONG_COLOUR]
+    assert wrong == [7]
 
 
 def test_mistakes_come_worst_first_and_none_is_no_error() -> None:
     images = torch.zeros(4, 28, 28, dtype=torch.uint8)
     labels = torch.tensor([0, 0, 1, 1])
     logits = torch.tensor([[0.0, 1.0], [0.0, 5.0], [0.0, 1.0], [3.0, 0.0]])
-    titles = [a.get_title() for a in plots.mistakes_figure(images, labels, logits, "ab").axes]
-    assert [title.split("\n")[0] for title in titles if title] == ["#1", "#3", "#0"]
+    texts = plots.mistakes_figure(images, labels, logits, "ab").axes[0].texts
+    assert [text.get_text().split("\n")[0] for text in texts] == ["#1", "#3", "#0"]
     assert plots.mistakes_figure(images[2:3], labels[2:3], logits[2:3], "ab") is not None
 
 

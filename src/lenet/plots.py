@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from lenet.files import replacing
@@ -154,33 +155,45 @@ def _grid_figure(
     indices: Sequence[int],
     title: str,
 ) -> "Figure":
+    from matplotlib.patches import Rectangle
+
+    # All in one picture on one pair of axes: fifty pairs take matplotlib seconds to lay out.
+    side, step_x, step_y = 28, 36, 46
     rows = max(1, -(-len(indices) // GRID_COLUMNS))
-    figure = new_figure(11, 0.7 + 1.45 * rows)
-    figure.suptitle(title)
-    axes = figure.subplots(rows, GRID_COLUMNS, squeeze=False)
-    for cell in axes.flat:
-        cell.axis("off")
+    canvas = torch.zeros(rows * step_y, GRID_COLUMNS * step_x, dtype=torch.uint8)
+    figure = new_figure(11, 0.5 + 1.4 * rows)
+    axes = figure.add_subplot()
+    axes.axis("off")
+    axes.set_title(title)
     probabilities = logits.softmax(1)
-    for cell, index in zip(axes.flat, indices, strict=False):
+    for cell, index in enumerate(indices):
+        row, column = divmod(cell, GRID_COLUMNS)
+        left, top = column * step_x + (step_x - side) // 2, row * step_y + step_y - side - 2
+        canvas[top : top + side, left : left + side] = images[index]
         true, predicted = int(labels[index]), int(logits[index].argmax())
         share = float(probabilities[index, predicted])
-        cell.imshow(images[index].numpy(), cmap="gray_r", vmin=0, vmax=255)
-        cell.set_title(
+        right = predicted == true
+        axes.text(
+            left + side / 2,
+            top - 2,
             f"#{index}\nread {classes[predicted]} ({share:.0%})\ntrue {classes[true]}",
-            fontsize=7,
-            color="black" if predicted == true else WRONG_COLOUR,
-            fontweight="normal" if predicted == true else "bold",
+            fontsize=7 if max(map(len, classes)) <= 2 else 5,
+            ha="center",
+            va="bottom",
+            color="black" if right else WRONG_COLOUR,
+            fontweight="normal" if right else "bold",
         )
-        if predicted != true:
-            _frame(cell)
+        frame = Rectangle(
+            (left - 0.5, top - 0.5),
+            side,
+            side,
+            fill=False,
+            edgecolor="0.85" if right else WRONG_COLOUR,
+            linewidth=0.5 if right else 1.5,
+        )
+        axes.add_patch(frame)
+    axes.imshow(canvas.numpy(), cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
     return figure
-
-
-def _frame(cell: "Axes") -> None:
-    cell.axis("on")
-    cell.set(xticks=[], yticks=[])
-    for spine in cell.spines.values():
-        spine.set(color=WRONG_COLOUR, linewidth=1.5)
 
 
 def confusion_figure(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> "Figure":
@@ -233,21 +246,30 @@ def filters_figure(c1: Tensor, c3: Tensor) -> "Figure":
         c1: (6, 1, 5, 5) float, the kernels of C1.
         c3: (16, 6, 5, 5) float, the kernels of C3.
     """
-    figure = new_figure(9, 5.2)
-    upper, lower = figure.subfigures(2, 1, height_ratios=[1, 2.6], squeeze=False).flat
-    upper.suptitle(
-        "C1: six kernels on the image (red: ink speaks for it, blue: against)", fontsize=10
+    figure = new_figure(9, 5.6)
+    upper, lower = figure.subplots(2, 1, height_ratios=[1, 2.6])
+    _show_kernels(
+        upper,
+        c1.permute(1, 0, 2, 3),
+        "C1: six kernels on the image (red: ink speaks for it, blue: against)",
     )
-    lower.suptitle("C3: sixteen units (columns), each over the six maps of S2 (rows)", fontsize=10)
-    limit = float(c1.abs().max())
-    for cell, kernel in zip(upper.subplots(1, len(c1)).flat, c1, strict=True):
-        cell.imshow(kernel[0].numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
-        cell.axis("off")
-    limit = float(c3.abs().max())
-    cells = lower.subplots(c3.shape[1], c3.shape[0])
-    for unit in range(c3.shape[0]):
-        for source in range(c3.shape[1]):
-            cell = cells[source][unit]
-            cell.imshow(c3[unit, source].numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
-            cell.axis("off")
+    _show_kernels(
+        lower,
+        c3.permute(1, 0, 2, 3),
+        "C3: sixteen units (columns), each over the six maps of S2 (rows)",
+    )
     return figure
+
+
+def _show_kernels(axes: "Axes", kernels: Tensor, title: str) -> None:
+    """Draw kernels (rows, columns, 5, 5) as one picture with gaps."""
+    rows, columns, height, width = kernels.shape
+    canvas = torch.full((rows * (height + 1) - 1, columns * (width + 1) - 1), float("nan"))
+    for row in range(rows):
+        for column in range(columns):
+            top, left = row * (height + 1), column * (width + 1)
+            canvas[top : top + height, left : left + width] = kernels[row, column]
+    limit = float(kernels.abs().max())
+    axes.imshow(canvas.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+    axes.set_title(title, fontsize=10)
+    axes.axis("off")
