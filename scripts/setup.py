@@ -77,7 +77,7 @@ def make_venv() -> None:
 
 def pip(*arguments: str, quiet: bool = False) -> bool:
     """Run the environment's pip; unless quiet, a failure ends the set-up."""
-    command = [PYTHON, "-m", "pip", "--disable-pip-version-check", *arguments]
+    command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", *arguments]
     if not quiet:
         command.append("--quiet")
     done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.DEVNULL if quiet else None)

@@ -248,3 +248,23 @@ def test_cross_entropy_with_smoothing_equals_the_definition() -> None:
     expected = -(0.9 * log_p[torch.arange(8), labels] + 0.1 * log_p.mean(1)).mean()
     assert float(LOSSES["cross_entropy"](0.1)(logits, labels)) == pytest.approx(float(expected))
     assert math.isfinite(float(expected))
+
+
+def test_reported_losses_may_be_another_than_the_one_minimized() -> None:
+    images, labels = make_shapes(32)
+    model, twin = make_model(), make_model()
+    smoothed = nn.CrossEntropyLoss(label_smoothing=0.5)
+    for m, measure in ((model, nn.CrossEntropyLoss()), (twin, None)):
+        optimizer = torch.optim.SGD(m.parameters(), lr=0.1)
+        with torch.no_grad():
+            expected = float((measure or smoothed)(m(images), labels))
+        loader = [(images, labels)]
+        _, _, (losses, valid) = training_loop(
+            m, smoothed, optimizer, loader, loader, 1, "cpu", 0, measure=measure
+        )
+        assert losses == pytest.approx([expected])
+        with torch.no_grad():
+            assert valid == pytest.approx([float((measure or smoothed)(m(images), labels))])
+    # What is learned is the same.
+    for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(a, b)

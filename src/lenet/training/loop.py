@@ -80,6 +80,7 @@ def training_loop(
     first_epoch: int = 0,
     lr_at: Callable[[int, int], float] | None = None,
     gradients: Callable[[Tensor, Tensor], tuple[float, Tensor]] | None = None,
+    measure: Callable[[Tensor, Tensor], Tensor] | None = None,
     on_batch: Callable[[int, Tally], None] | None = None,
     on_epoch: Callable[[EpochResult], None] | None = None,
 ) -> tuple[nn.Module, Optimizer, tuple[list[float], list[float]]]:
@@ -102,6 +103,8 @@ def training_loop(
         lr_at: Learning rate by epoch and batch in it, both from 0; None leaves the optimizer's.
         gradients: Writes the gradients of a batch (images, labels) into the parameters and
             returns (loss, logits), in place of `criterion` and autograd.
+        measure: The loss that is reported, of (logits, labels), where that is not the one that is
+            minimized; by default `criterion`, or what `gradients` returns.
         on_batch: Called after each step with the epoch and the tally so far.
         on_epoch: Called after each epoch.
 
@@ -117,7 +120,16 @@ def training_loop(
     for epoch in range(first_epoch, epochs):
         start = time.perf_counter()
         train, lr = _train_epoch(
-            model, criterion, optimizer, train_loader, device, epoch, lr_at, gradients, on_batch
+            model,
+            criterion,
+            optimizer,
+            train_loader,
+            device,
+            epoch,
+            lr_at,
+            gradients,
+            measure,
+            on_batch,
         )
         train_loss, train_accuracy = train.loss, train.accuracy
         train_s = time.perf_counter() - start
@@ -126,7 +138,11 @@ def training_loop(
                 f"the training loss of epoch {epoch + 1} is {train_loss}; "
                 f"try a smaller learning rate (now {lr:g})"
             )
-        valid = None if valid_loader is None else score(model, criterion, valid_loader, device)
+        valid = (
+            None
+            if valid_loader is None
+            else score(model, measure or criterion, valid_loader, device)
+        )
         result = EpochResult(
             epoch=epoch,
             train_loss=train_loss,
@@ -181,6 +197,7 @@ def _train_epoch(
     epoch: int,
     lr_at: Callable[[int, int], float] | None,
     gradients: Callable[[Tensor, Tensor], tuple[float, Tensor]] | None,
+    measure: Callable[[Tensor, Tensor], Tensor] | None,
     on_batch: Callable[[int, Tally], None] | None,
 ) -> tuple[Tally, float]:
     model.train()
@@ -199,7 +216,7 @@ def _train_epoch(
             loss = criterion(logits, labels)
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
-        tally.add(loss, logits, labels)
+        tally.add(loss if measure is None else measure(logits.detach(), labels), logits, labels)
         if on_batch is not None:
             on_batch(epoch, tally)
     if tally.num_images == 0:

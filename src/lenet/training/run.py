@@ -189,6 +189,8 @@ class _Session:
                 first_epoch=len(self.epochs),
                 lr_at=lr_at,
                 gradients=None if self.engine is None else self.engine.loss_and_gradients,
+                # Smoothed labels are to be learned from; figures are of the labels as they are.
+                measure=LOSSES[recipe.loss](0.0) if recipe.label_smoothing else None,
                 on_batch=None if self.watcher is None else self.watcher.batch,
                 on_epoch=self._keep,
             )
