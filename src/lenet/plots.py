@@ -65,7 +65,7 @@ def losses_figure(epochs: Sequence[EpochScores], *, test_loss: float) -> "Figure
         epochs: The run's epochs; at least one.
         test_loss: Of the finished model, in nats.
     """
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
     figure = new_figure(8, 4.5)
     axes = figure.add_subplot()
@@ -97,6 +97,8 @@ def losses_figure(epochs: Sequence[EpochScores], *, test_loss: float) -> "Figure
         )
     axes.set(title="Loss over epochs", xlabel="Epoch", ylabel="Cross-entropy (nats, log scale)")
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(visible=True, which="major", alpha=0.3)
     axes.legend()

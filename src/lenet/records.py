@@ -32,7 +32,7 @@ class EpochScores:
     epoch: int
     """1 for the first."""
     train_loss: float
-    """Mean cross-entropy in nats, of the labels as they are even where smoothed ones are learned."""
+    """Mean cross-entropy in nats, unsmoothed even where smoothed labels are learned."""
     train_accuracy: float
     val_loss: float | None = None
     val_accuracy: float | None = None
