@@ -1,6 +1,6 @@
 """Kill `lenet train` at random moments and resume it; compare with a run that was left alone.
 
-Run: `.venv/bin/python benchmarks/kill_resume.py [--kills 20] [--epochs 15] [--seed 0]`
+Run: `.venv/bin/python benchmarks/kill_resume.py [--kills 20] [--epochs 40] [--seed 0]`
 
 Two runs of the same recipe and seed on the real digits, each with a cache of its own, so that the
 first kills may fall into the download. One is left alone; the other is killed with SIGKILL after a
@@ -25,7 +25,7 @@ from lenet.records import environment
 def start(out: Path, cache: Path, epochs: int, resume: bool) -> subprocess.Popen[bytes]:
     """Start or resume a run."""
     command = [sys.executable, "-m", "lenet", "train", "--out", str(out), "--quiet"]
-    command += ["--resume"] if resume else ["--epochs", str(epochs)]
+    command += ["--resume"] if resume else ["--epochs", str(epochs), "--batch-size", "256"]
     return subprocess.Popen(
         command,
         env={**os.environ, "XDG_CACHE_HOME": str(cache)},
@@ -46,7 +46,7 @@ def main() -> int:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0, help="of the moments, not of the run")
     options = parser.parse_args()
     moments = random.Random(options.seed)
@@ -56,14 +56,20 @@ def main() -> int:
         started = time.perf_counter()
         if start(whole, folder / "cache-1", options.epochs, resume=False).wait():
             sys.exit("the uninterrupted run failed")
-        # Moments are spread over the whole length of a run, start-up and download included.
         length = time.perf_counter() - started
+        # Epochs take what start-up leaves; each session gets through two twentieths at most.
+        record = json.loads((whole / "record.json").read_text())
+        start_up = length - record["training_s"]
+        share = 2 * record["training_s"] / options.kills
         log = []
         for kill in range(options.kills):
             child = start(
                 killed, folder / "cache-2", options.epochs, (killed / "recipe.json").exists()
             )
-            wait_s = moments.uniform(0, length / 3)
+            # The first few fall into start-up and download, the others into training.
+            wait_s = moments.uniform(0, start_up)
+            if kill >= options.kills // 5:
+                wait_s = start_up / 2 + moments.uniform(0, share)
             name = "SIGINT" if kill % 5 == 4 else "SIGKILL"
             try:
                 child.wait(wait_s)

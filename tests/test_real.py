@@ -58,10 +58,19 @@ def test_the_built_wheel_runs_in_an_empty_environment(tmp_path: Path) -> None:
 def test_benchmarks_run(tmp_path: Path) -> None:
     folder = ROOT / "benchmarks"
     small = {
-        "notebook_ratio.py": ("--rounds", "1", "--num-images", "320"),
         "kill_resume.py": ("--kills", "2", "--epochs", "2"),
     }
     assert {p.name for p in folder.glob("*.py")} == set(small)
     for name, flags in small.items():
         out = run(sys.executable, folder / name, *flags, cwd=tmp_path)
         assert json.loads(out.splitlines()[-1])["benchmark"] == name.removesuffix(".py")
+
+
+def test_bench_measures_every_contestant(tmp_path: Path) -> None:
+    lenet = (sys.executable, "-m", "lenet", "bench", "--num-images", "64", "--rounds", "1")
+    record = json.loads(run(*lenet, cwd=tmp_path).splitlines()[-1])
+    assert record["left_out"] == {}
+    names = {(r["discipline"], r["name"]) for r in record["results"]}
+    assert ("train", "torch.compile") in names
+    assert ("infer 1000", "ONNX Runtime") in names
+    assert all(r["images_per_s"] > 0 for r in record["results"])

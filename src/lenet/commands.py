@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lenet.errors import LeNetError, RecipeError, RunError
 from lenet.options import (
+    BenchOptions,
     DataOptions,
     EnvOptions,
     EvaluateOptions,
@@ -294,6 +295,45 @@ def report(arguments: Sequence[str]) -> int:
         _print_json({"report": str(path)})
     else:
         print(path)
+    return 0
+
+
+def bench(arguments: Sequence[str]) -> int:
+    """Measure speeds."""
+    options = parse(BenchOptions, "bench", arguments)
+    for name, low, high in (
+        ("num_images", 1, 60_000),
+        ("batch_size", 1, 60_000),
+        ("threads", 0, 64),
+        ("rounds", 1, 1000),
+    ):
+        if not low <= getattr(options, name) <= high:
+            value = getattr(options, name)
+            raise RecipeError(f"`{name}` (={value}) must be between {low} and {high}")
+    from lenet.bench import run_bench
+
+    record = run_bench(
+        num_images=options.num_images,
+        batch_size=options.batch_size,
+        num_threads=options.threads,
+        rounds=options.rounds,
+        data_dir=options.data_dir,
+        on_round=lambda n: print(f"round {n} of {options.rounds}", file=sys.stderr),
+    )
+    print(f"{'':<12} {'':<20} {'images/s':>10} {'slowest':>10} {'fastest':>10} {'ratio':>8}")
+    for r in record.results:
+        print(
+            f"{r.discipline:<12} {r.name:<20} {r.images_per_s:>10,.0f} {r.slowest:>10,.0f} "
+            f"{r.fastest:>10,.0f} {r.ratio:>7.1f}x"
+        )
+    for name, reason in record.left_out.items():
+        print(f"left out: {name}: {reason}")
+    share = record.share_of_matrix_peak
+    print(
+        f"matrix product: {record.matrix_gflops:.0f} GFLOP/s"
+        + (f"; gradients at batch 64: {share:.0%} of it" if share is not None else "")
+    )
+    _print_json(asdict(record))
     return 0
 
 

@@ -140,6 +140,28 @@ class ReportOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """Measure the speed of this machine's engines, in turns.
+
+    Examples:
+      lenet bench
+      lenet bench --num-images 60000 --rounds 3    # whole epochs; minutes
+    The last line is one JSON object.
+    """
+
+    num_images: int = 6000
+    """Training images of one timed pass."""
+    batch_size: int = 32
+    """Images a training step."""
+    threads: int = 0
+    """CPU threads of every contestant; 0 for one a core."""
+    rounds: int = 5
+    """How often each contestant takes its turn."""
+    data_dir: Folder = None
+    """As for `lenet train`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataOptions:
     """Fetch, list or verify the data sets.
 

@@ -1,0 +1,222 @@
+"""The contestants of `lenet bench`: what each prepares, and what it then does in its turn."""
+
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+
+from lenet import notebook
+from lenet.data.digits import Digits, batches, to_input
+from lenet.evaluation import evaluate
+from lenet.models import LeNet5
+from lenet.recipes import RECIPES
+from lenet.training import build_model, training_loop
+from lenet.training.engines import choose_engine
+from lenet.training.losses import LOSSES
+from lenet.training.optimizers import OPTIMIZERS
+
+MATRIX_SIZE = 1024
+
+Prepared = Callable[[], object]
+Contestants = dict[tuple[str, str], tuple[Prepared, int]]
+"""(discipline, name) to what is timed, and how many images that is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What every contestant is given."""
+
+    digits: Digits
+    """Trained on."""
+    scored: Digits
+    """Only scored."""
+    batch_size: int
+    num_threads: int
+    work: Path
+    """A folder for files, gone afterwards."""
+    left_out: dict[str, str]
+    """Contestants that can't run put their reason here."""
+
+
+def prepare_training(setup: Setup) -> Contestants:
+    """An epoch with its optimizer steps, then loss and accuracy of both sets."""
+    found: Contestants = {}
+    for name in ("native", "torch", "torch.compile"):
+        try:
+            run = _our_epoch(name, setup)
+        except Exception as error:
+            # Whatever a compiler may raise: the others are still worth measuring.
+            setup.left_out[name] = str(error).splitlines()[0]
+        else:
+            found["train", name] = (run, len(setup.digits))
+    run = _notebook_epoch(len(setup.digits), len(setup.scored), setup.batch_size)
+    found["train", "the notebook's way"] = (run, len(setup.digits))
+    return found
+
+
+def _our_epoch(name: str, setup: Setup) -> Prepared:
+    digits, num_threads = setup.digits, setup.num_threads
+    recipe = RECIPES["default"]
+    model = build_model(recipe, 0)
+    engine = None
+    if name == "native":
+        smoothing = recipe.label_smoothing
+        engine = choose_engine("native", model, label_smoothing=smoothing, num_threads=num_threads)
+    # Compiled for any batch size: the last batch of a pass is often a short one.
+    trained = cast(nn.Module, torch.compile(model, dynamic=True)) if "compile" in name else model
+    optimizer = OPTIMIZERS[recipe.optimizer](list(model.parameters()), recipe.lr, 0.0)
+
+    def run() -> None:
+        # Beside the kernels, torch works on what is too small for threads; see torch_threads().
+        torch.set_num_threads(num_threads if engine is None else 1)
+        training_loop(
+            trained,
+            LOSSES[recipe.loss](recipe.label_smoothing),
+            optimizer,
+            lambda epoch: batches(digits.images, digits.labels, batch_size=setup.batch_size),
+            None,
+            1,
+            "cpu",
+            print_every=0,
+            gradients=None if engine is None else engine.loss_and_gradients,
+        )
+        for part in (digits, setup.scored):
+            logits = trained if engine is None else engine.logits
+            evaluate(logits, part.images, part.labels, split=part.split)
+        torch.set_num_threads(num_threads)
+
+    if "compile" in name:
+        run()
+    return run
+
+
+def _notebook_epoch(num_train: int, num_scored: int, batch_size: int) -> Prepared:
+    """Pictures one at a time through Pillow, and its loss and accuracy passes."""
+    steps = notebook.transforms.Compose(
+        [notebook.transforms.Resize((32, 32)), notebook.transforms.ToTensor()]
+    )
+    train, valid = (
+        DataLoader(
+            Subset(notebook.datasets.MNIST("mnist_data", train=t, transform=steps), range(n)),
+            batch_size=batch_size,
+            shuffle=t,
+        )
+        for t, n in ((True, num_train), (False, num_scored))
+    )
+    model = notebook.LeNet5(10)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    criterion = nn.CrossEntropyLoss()
+
+    def run() -> None:
+        model.train()
+        total = 0.0
+        for x, y in train:
+            optimizer.zero_grad()
+            loss = criterion(model(x)[0], y)
+            total += loss.item() * len(y)
+            loss.backward()
+            optimizer.step()
+        model.eval()
+        with torch.no_grad():
+            total = sum(criterion(model(x)[0], y).item() * len(y) for x, y in valid)
+            for loader in (train, valid):
+                sum(int((model(x)[1].argmax(1) == y).sum()) for x, y in loader)
+
+    return run
+
+
+def prepare_gradients(setup: Setup) -> Contestants:
+    """Loss and gradients alone, at batch 64: what the arithmetic costs."""
+    if "native" in setup.left_out:
+        return {}
+    model = build_model(RECIPES["default"], 0)
+    engine = choose_engine("native", model, num_threads=setup.num_threads)
+    assert engine is not None
+    x, labels = to_input(setup.digits.images[:64]), setup.digits.labels[:64]
+    repeats = 50
+
+    def run() -> None:
+        for _ in range(repeats):
+            engine.loss_and_gradients(x, labels)
+
+    return {("gradients", "native"): (run, repeats * len(labels))}
+
+
+def prepare_inference(setup: Setup) -> Contestants:
+    """Logits from pixels in [0, 1], one image at a time and 1000."""
+    model = build_model(RECIPES["default"], 0).eval()
+    predictors: dict[str, Callable[[Tensor], object]] = {}
+    if "native" not in setup.left_out:
+        engine = choose_engine("native", model, num_threads=setup.num_threads)
+        assert engine is not None
+        predictors["native"] = engine.logits
+    predictors["torch"] = model
+    try:
+        predictors["ONNX Runtime"] = _onnx_runtime(
+            model, setup.work / "model.onnx", setup.num_threads
+        )
+    except ImportError as error:
+        setup.left_out["ONNX Runtime"] = f"{error}; pip install 'lenet[onnx]'"
+    found: Contestants = {}
+    for size in (1, 1000):
+        repeats = 300 if size == 1 else 5
+        x = to_input(setup.digits.images[:size])
+        for name, predict in predictors.items():
+            run = _repeat(predict, x, repeats, 1 if name == "native" else setup.num_threads)
+            found[f"infer {size}", name] = (run, repeats * len(x))
+    return found
+
+
+def _repeat(
+    predict: Callable[[Tensor], object], x: Tensor, repeats: int, num_threads: int
+) -> Prepared:
+    @torch.inference_mode()
+    def run() -> None:
+        before = torch.get_num_threads()
+        torch.set_num_threads(num_threads)
+        for _ in range(repeats):
+            predict(x)
+        torch.set_num_threads(before)
+
+    return run
+
+
+def _onnx_runtime(model: LeNet5, path: Path, num_threads: int) -> Callable[[Tensor], object]:
+    import onnxruntime
+    import onnxscript  # noqa: F401  # torch's exporter needs it
+
+    x = torch.zeros(2, 1, 28, 28)
+    # It warns of packages that it could use and of its own deprecations: not the user's concern.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _export(model, x, path)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda x: session.run(None, {"x": x.numpy()})
+
+
+def _export(model: LeNet5, x: Tensor, path: Path) -> None:
+    torch.onnx.export(
+        model,
+        (x,),
+        path,
+        input_names=["x"],
+        dynamic_shapes={"x": {0: torch.export.Dim.DYNAMIC}},
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+
+
+def prepare_matrix() -> Prepared:
+    """Return a float32 matrix product, the machine's arithmetic at its best."""
+    a, b = (torch.rand(MATRIX_SIZE, MATRIX_SIZE) for _ in range(2))
+    return lambda: a @ b
