@@ -1,3 +1,4 @@
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from lenet import plots
-from lenet.errors import RunError
+from lenet.errors import LeNetError, RunError
 from lenet.recipes import RECIPES
 from lenet.records import EpochScores, read_run_record
 from lenet.report import ORIGINALS, write_report
@@ -55,6 +56,19 @@ def test_strangers_text_is_escaped(run: Path) -> None:
 def test_an_unfinished_run_has_no_report(run: Path) -> None:
     (run / "record.json").unlink()
     with pytest.raises(RunError, match="not finished"):
+        write_report(run)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("scores", {}), ("scores", []), ("scores", {"test": {}}), ("epochs", []), ("recipe", 0)],
+)
+def test_a_record_with_parts_missing_is_one_clear_error(run: Path, key: str, value: object) -> None:
+    path = run / "record.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    if key == "recipe":
+        path.write_text(json.dumps({**json.loads(path.read_text()), key: {"dataset": "cats"}}))
+    with pytest.raises(LeNetError, match=r"record\.json"):
         write_report(run)
 
 

@@ -187,8 +187,14 @@ def load_state(path: Path) -> dict[str, Any]:
     """Read a resume state; only plain values and tensors are admitted.
 
     Raises:
-        CheckpointError: The file is damaged or holds anything else.
+        CheckpointError: The file is damaged, too large or holds anything else.
     """
+    size = path.stat().st_size
+    if size > MAX_MODEL_BYTES:
+        raise CheckpointError(
+            f"{path}: expected a resume state of at most {MAX_MODEL_BYTES:,} bytes, "
+            f"found {size:,} bytes"
+        )
     try:
         with warnings.catch_warnings():
             # torch warns of a foreign pickle before it refuses it; the error below says enough.

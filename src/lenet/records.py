@@ -15,7 +15,9 @@ from statistics import fmean, stdev
 from typing import Any
 
 from lenet.errors import RunError
+from lenet.evaluation import Scores
 from lenet.files import write_text
+from lenet.recipes import from_dict
 
 RECORD_FILE = "record.json"
 METRICS_FILE = "metrics.jsonl"
@@ -182,8 +184,14 @@ def read_run_record(path: Path) -> RunRecord:
     values = read_json(path)
     try:
         epochs = tuple(EpochScores(**epoch) for epoch in values["epochs"])
-        return RunRecord(**{**values, "epochs": epochs})
-    except (TypeError, KeyError) as error:
+        record = RunRecord(**{**values, "epochs": epochs})
+        from_dict(record.recipe, source=str(path))
+        for split in {"train", "test", *record.scores}:
+            Scores(**record.scores[split])
+        if not epochs:
+            raise KeyError("epochs")
+        return record
+    except (TypeError, KeyError, AttributeError) as error:
         raise RunError(f"{path}: not a run record of this version of lenet ({error})") from None
 
 
