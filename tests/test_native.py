@@ -135,6 +135,18 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
             assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("resize", ["pad", "stretch"])
+def test_pixels_are_prepared_as_the_model_does(resize: str) -> None:
+    model = LeNet5(resize=resize, background=-0.4242, ink=2.8215)
+    engine = NativeEngine(model)
+    # Other sizes in between: the field that is kept must be that of the batch.
+    for batch_size in (3, 1, 3, 5):
+        x = torch.rand(batch_size, 1, 28, 28)
+        assert torch.equal(engine._field(x), model.prepare(x))
+    with pytest.raises(ValueError, match="expected"):
+        engine.logits(torch.zeros(1, 1, 27, 28))
+
+
 def test_wrong_labels_are_an_error_not_a_crash() -> None:
     engine = NativeEngine(LeNet5())
     for label in (-1, 10, 2**40):
