@@ -26,6 +26,9 @@
 
 #if defined(__AVX512F__)
 constexpr int V = 16;
+#if defined(__clang__)  // which would split the vectors in two on processors it tunes for 256 bits
+#pragma clang attribute push(__attribute__((min_vector_width(512))), apply_to = function)
+#endif
 #elif defined(__AVX__)
 constexpr int V = 8;
 #else
@@ -37,6 +40,11 @@ typedef float vfu __attribute__((vector_size(4 * V), aligned(4), may_alias));  /
 #define UNROLL _Pragma("GCC unroll 64")
 #define NOINLINE __attribute__((noinline))
 #define INLINE inline __attribute__((always_inline))
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, vi{__VA_ARGS__})
+#endif
 
 enum { TANH, RELU, SILU };
 enum { AVG, MAX };
@@ -51,12 +59,15 @@ INLINE vf splat(float a) { return a - vf{}; }
 INLINE vf mask(vf a, vi m) { return (vf)((vi)a & m); }
 
 // The smaller / larger of two; of a NaN and a number, the second argument.
-#if defined(__AVX512F__)
-INLINE vf vmin(vf a, vf b) { return _mm512_min_ps(a, b); }
-INLINE vf vmax(vf a, vf b) { return _mm512_max_ps(a, b); }
+#if defined(__AVX512F__)  // maskz: GCC 12 warns of its own header in _mm512_min_ps; one instruction all the same
+INLINE vf vmin(vf a, vf b) { return _mm512_maskz_min_ps(0xffff, a, b); }
+INLINE vf vmax(vf a, vf b) { return _mm512_maskz_max_ps(0xffff, a, b); }
 #elif defined(__AVX__)
 INLINE vf vmin(vf a, vf b) { return _mm256_min_ps(a, b); }
 INLINE vf vmax(vf a, vf b) { return _mm256_max_ps(a, b); }
+#elif defined(__x86_64__)
+INLINE vf vmin(vf a, vf b) { return _mm_min_ps(a, b); }
+INLINE vf vmax(vf a, vf b) { return _mm_max_ps(a, b); }
 #else
 INLINE vf vmin(vf a, vf b) { return a < b ? a : b; }
 INLINE vf vmax(vf a, vf b) { return a > b ? a : b; }
@@ -143,10 +154,10 @@ template <int ACT, int POOL> INLINE vf act_pool(const vf z[4], vf d[4]) {
 }
 
 template <int... I> INLINE vf zip_lo(vf a, vf b, std::integer_sequence<int, I...>) {
-  return __builtin_shufflevector(a, b, (I / 2 + (I % 2) * V)...);
+  return SHUFFLE(a, b, (I / 2 + (I % 2) * V)...);
 }
 template <int... I> INLINE vf zip_hi(vf a, vf b, std::integer_sequence<int, I...>) {
-  return __builtin_shufflevector(a, b, (I / 2 + V / 2 + (I % 2) * V)...);
+  return SHUFFLE(a, b, (I / 2 + V / 2 + (I % 2) * V)...);
 }
 INLINE void transpose(vf a[V]) {  // log2(V) perfect shuffles of the V*V elements
   std::make_integer_sequence<int, V> seq;
@@ -390,12 +401,12 @@ template <int X> static NOINLINE void c3_input_tile(Scratch& s, const float* w, 
   for (int ky = k0; ky <= k1; ky++)
     for (int o = 0; o < 16; o++) {
       const float* wk = w + o * 150 + ky * 5;
-      const vf* g = s.d3[o][y - ky] + X;
+      const vf* g = s.d3[o][y - ky];
       UNROLL for (int kx = 0; kx < 5; kx++) {
         UNROLL for (int c = 0; c < 6; c++) {
           vf b = splat(wk[25 * c + kx]);
-          if (X - kx >= 0 && X - kx < 10) acc[c][0] += b * g[-kx];
-          if (X + 1 - kx >= 0 && X + 1 - kx < 10) acc[c][1] += b * g[1 - kx];
+          if (X - kx >= 0 && X - kx < 10) acc[c][0] += b * g[X - kx];
+          if (X + 1 - kx >= 0 && X + 1 - kx < 10) acc[c][1] += b * g[X + 1 - kx];
         }
       }
     }
@@ -542,7 +553,7 @@ struct Pool {
 static Pool* pool;
 static std::mutex entry;  // one step at a time
 
-static INLINE void pause() {
+static INLINE void cpu_pause() {
 #if defined(__x86_64__)
   _mm_pause();
 #endif
@@ -554,7 +565,7 @@ static bool claim(Pool& P, int tid, long& item) {
   return false;
 }
 static void wait_done(Pool& P, long n) {
-  for (int i = 0; P.done.load(std::memory_order_acquire) < n; i++) i < 2000 ? pause() : (void)sched_yield();
+  for (int i = 0; P.done.load(std::memory_order_acquire) < n; i++) i < 2000 ? cpu_pause() : (void)sched_yield();
 }
 static void work(Pool& P, int tid) {
   for (long item; claim(P, tid, item);) {
@@ -572,7 +583,7 @@ static void worker(Pool* P, int tid) {
   for (;;) {
     work(*P, tid);
     for (auto end = clock::now() + std::chrono::microseconds(60); !ready() && clock::now() < end;)
-      for (int i = 0; i < 16; i++) pause();
+      for (int i = 0; i < 16; i++) cpu_pause();
     if (ready()) continue;
     std::unique_lock<std::mutex> hold(P->lock);
     P->sleepers++;
@@ -636,7 +647,7 @@ static double step(Job job, int activation, int pooling, int threads) {
   size_t used = 0;
   char* base = nullptr;
   auto take = [&](auto*& ptr, size_t count) {
-    ptr = reinterpret_cast<std::remove_reference_t<decltype(ptr)>>(base + used);
+    if (base) ptr = reinterpret_cast<std::remove_reference_t<decltype(ptr)>>(base + used);
     used += (count * sizeof(*ptr) + 63) / 64 * 64;
   };
   auto layout = [&] {
@@ -680,3 +691,6 @@ extern "C" double lenet5_infer(const float* x, long B, const float* const* param
   job.x = x, job.B = B, job.w = params, job.classes = classes, job.logits = logits;
   return step(job, activation, pooling, threads);
 }
+#if defined(__clang__) && defined(__AVX512F__)
+#pragma clang attribute pop
+#endif
