@@ -70,7 +70,7 @@ def machine_line() -> str:
         f"`{record.command}` on {machine['num_cores']} cores ({machine['cpu']}), torch "
         f"{machine['packages']['torch']}, Python {machine['python']}, no GPU; "
         f"a run trained for {seconds.mean:.0f} s, one of `fast` for {fast.mean:.0f} s, on one core "
-        f"with another run on the other."
+        f"with another run on the other, and other work on both."
     )
 
 

@@ -29,9 +29,10 @@ def test_one_epoch_on_the_real_digits_lands_inside_a_range(engine: str, tmp_path
     record = json.loads(run(*lenet, "--engine", engine, "--out", tmp_path / "run", cwd=tmp_path))
     assert record["num_train_images"] == 60_000
     assert record["scores"]["test"]["num_images"] == 10_000
-    # Seeds 0 to 9 gave 97.0 to 97.8 %. More after one epoch would mean that test images leaked.
-    assert 0.965 <= record["test_accuracy"] <= 0.983
-    assert 0.965 <= record["train_accuracy"] <= 0.985
+    # Seeds 0 to 9 gave 97.3 to 97.6 % test and 97.6 to 97.9 % training accuracy. Much more after
+    # one epoch would mean that something leaked.
+    assert 0.970 <= record["test_accuracy"] <= 0.979
+    assert 0.972 <= record["train_accuracy"] <= 0.983
     assert (tmp_path / "run" / "report.html").stat().st_size > 100_000
 
 
