@@ -21,6 +21,7 @@ from lenet.recipes import from_dict
 
 RECORD_FILE = "record.json"
 METRICS_FILE = "metrics.jsonl"
+PREDICTIONS_FILE = "predictions.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)

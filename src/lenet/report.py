@@ -19,13 +19,12 @@ from lenet.data.download import Progress
 from lenet.data.sources import DATASETS
 from lenet.errors import RunError
 from lenet.files import write_text
-from lenet.records import RECORD_FILE, EpochScores, RunRecord, read_run_record
+from lenet.records import PREDICTIONS_FILE, RECORD_FILE, EpochScores, RunRecord, read_run_record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 REPORT_FILE = "report.html"
-PREDICTIONS_FILE = "predictions.safetensors"
 
 ORIGINALS = (
     ("The original report", "99.73 %", "98.89 %"),

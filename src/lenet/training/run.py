@@ -26,6 +26,7 @@ from lenet.files import remove_temporaries, replacing
 from lenet.native import NativeEngine
 from lenet.records import (
     METRICS_FILE,
+    PREDICTIONS_FILE,
     RECORD_FILE,
     EpochScores,
     RunRecord,
@@ -45,7 +46,6 @@ from lenet.training.schedules import lr_factor
 from lenet.training.watcher import Watcher
 
 STATE_FILE = "resume.pt"
-PREDICTIONS_FILE = "predictions.safetensors"
 
 
 def train(
