@@ -61,7 +61,8 @@ def test_benchmarks_run(tmp_path: Path) -> None:
     small = {
         "kill_resume.py": ("--kills", "2", "--epochs", "2"),
     }
-    assert {p.name for p in folder.glob("*.py")} == set(small)
+    # callgrind.py needs valgrind and takes minutes; only its result is checked, in test_docs.py.
+    assert {p.name for p in folder.glob("*.py")} == {*small, "callgrind.py"}
     for name, flags in small.items():
         out = run(sys.executable, folder / name, *flags, cwd=tmp_path)
         assert json.loads(out.splitlines()[-1])["benchmark"] == name.removesuffix(".py")

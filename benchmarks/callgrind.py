@@ -1,0 +1,157 @@
+"""Count the instructions of a training step and of inference in the compiled kernels.
+
+Run: `.venv/bin/python benchmarks/callgrind.py [--repeats 2] [--source kernels.cpp]`
+
+Needs valgrind, a C++ compiler (`CXX`, or g++) and an AVX2 processor. The kernels are compiled with
+the engine's flags, but for `x86-64-v3` instead of this machine, so that all machines with the same
+compiler count the same. Counted is one call after a warm-up call, on one thread, with tanh and
+average pooling. Instructions inside the C library (a logarithm per image, copies) are left out,
+since it chooses its code by processor.
+
+Prints for each case the instructions, the floating point operations of the layers' multiply-adds
+(2 each) and their ratio; for the training step also each function's own share, what the compiler
+inlined into it included; then one line of JSON. Fails if repeats differ.
+"""
+
+import argparse
+import collections
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+
+from lenet.native.build import FLAGS
+
+ARCHITECTURE = "x86-64-v3"
+CASES = (("lenet5_train", 32), ("lenet5_infer", 1), ("lenet5_infer", 1000))
+# Multiply-adds of one image in c1, c3, c5, f6 and output.
+MULTIPLY_ADDS = (28 * 28 * 6 * 25, 10 * 10 * 16 * 150, 120 * 400, 84 * 120, 10 * 84)
+DRIVER = """
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <vector>
+extern "C" double lenet5_train(const float*, const int64_t*, long, const float* const*,
+                               float* const*, int, int, int, float, int, float*);
+extern "C" double lenet5_infer(const float*, long, const float* const*, float*, int, int, int,
+                               int);
+int main(int, char** argv) {
+  bool train = argv[1] == std::string("lenet5_train");
+  long batch = std::atol(argv[2]);
+  unsigned state = 1;
+  auto uniform = [&] { return (state = state * 1664525u + 1013904223u) / 4294967296.0f; };
+  std::vector<std::vector<float>> params, grads;
+  for (int n : {150, 6, 2400, 16, 48000, 120, 10080, 84, 840, 10}) {
+    params.emplace_back(n), grads.emplace_back(n);
+    for (float& p : params.back()) p = (uniform() - 0.5f) / 8;
+  }
+  std::vector<const float*> w;
+  std::vector<float*> g;
+  for (auto& p : params) w.push_back(p.data());
+  for (auto& p : grads) g.push_back(p.data());
+  std::vector<float> x(batch * 1024), logits(batch * 10);
+  for (float& v : x) v = uniform();
+  std::vector<int64_t> labels(batch);
+  for (int64_t& label : labels) label = int64_t(uniform() * 10);
+  for (int call = 0; call < 2; call++)
+    if (train)
+      lenet5_train(x.data(), labels.data(), batch, w.data(), g.data(), 10, 0, 0, 0, 1,
+                   logits.data());
+    else
+      lenet5_infer(x.data(), batch, w.data(), logits.data(), 10, 0, 0, 1);
+}
+"""
+
+
+def compile_program(compiler: list[str], source: Path, folder: Path) -> Path:
+    """Compile the kernels as the engine does, and a program that calls them twice."""
+    flags = [f"-march={ARCHITECTURE}" if flag == "-march=native" else flag for flag in FLAGS]
+    library, driver, program = (folder / n for n in ("kernels.so", "driver.cpp", "driver"))
+    subprocess.run([*compiler, *flags, str(source), "-o", str(library)], check=True)
+    driver.write_text(DRIVER, encoding="utf-8")
+    command = [*compiler, "-O1", "-std=c++17", str(driver), str(library), "-o", str(program)]
+    subprocess.run([*command, f"-Wl,-rpath,{folder}"], check=True)
+    return program
+
+
+def count(program: Path, function: str, batch: int) -> collections.Counter[str]:
+    """Return one call's instructions by function of the kernels."""
+    output = program.with_name("callgrind.out")
+    command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={output}"]
+    # Collect inside the function only, and start anew at each call: what stays is the last.
+    command += [f"--toggle-collect={function}", f"--zero-before={function}"]
+    command += ["--compress-strings=no", "--compress-pos=no", str(program), function, str(batch)]
+    subprocess.run(command, check=True, capture_output=True)
+    counts: collections.Counter[str] = collections.Counter()
+    library = name = ""
+    inclusive = False  # the line after calls= repeats what the called function's own lines say
+    for line in output.read_text(encoding="utf-8").splitlines():
+        key, _, value = line.partition("=")
+        if key == "ob":
+            library = value
+        elif key == "fn":  # "void c3_input_tile<2>(Scratch&, ...) [clone ...]"
+            found = re.search(r"(\w+)(<[^(]*>)?\(", value)
+            name = found[1] if found else value
+        elif re.fullmatch(r"\d+ \d+", line) and not inclusive and library.endswith("kernels.so"):
+            counts[name] += int(line.split()[1])
+        inclusive = key == "calls"
+    return counts
+
+
+def flop(function: str, batch: int) -> int:
+    """Return the floating point operations of the layers, gradients included when training."""
+    forward = sum(MULTIPLY_ADDS)
+    # Weights' gradients of every layer, and inputs' gradients of all but the first.
+    backward = 2 * forward - MULTIPLY_ADDS[0] if function == "lenet5_train" else 0
+    return 2 * batch * (forward + backward)
+
+
+def main() -> int:
+    """Count each case, compare the repeats, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--source", type=Path, help="other kernels, to compare with")
+    options = parser.parse_args()
+    source = options.source or Path(str(files("lenet").joinpath("native", "kernels.cpp")))
+    compiler = shlex.split(os.environ.get("CXX", "g++"))
+    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True)
+    results: dict[str, object] = {
+        "compiler": version.stdout.splitlines()[0],
+        "architecture": ARCHITECTURE,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        program = compile_program(compiler, source, Path(folder))
+        for function, batch in CASES:
+            runs = [count(program, function, batch) for _ in range(options.repeats)]
+            if any(run != runs[0] for run in runs):
+                sys.exit(f"{function} at batch {batch}: repeats differ")
+            total, operations = runs[0].total(), flop(function, batch)
+            print(
+                f"{function}, batch {batch}: {total:,} instructions, {operations:,} FLOP, "
+                f"{operations / total:.2f} FLOP per instruction"
+            )
+            results[f"{function}_{batch}"] = {
+                "instructions": total,
+                "flop": operations,
+                "flop_per_instruction": round(operations / total, 3),
+            }
+            if function == "lenet5_train":
+                shares = {
+                    name: round(instructions / total, 4)
+                    for name, instructions in runs[0].most_common()
+                    if instructions >= total / 1000
+                }
+                results["shares_of_training_step"] = shares
+                for name, share in shares.items():
+                    print(f"  {share:6.1%}  {name}")
+    print(json.dumps(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
