@@ -4,12 +4,17 @@ The verbs are in `lenet.commands`, which is imported for the one that is called:
 answers before the argument parser, let alone torch, has loaded.
 """
 
+import _thread
 import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
+from types import FrameType
 
 from lenet import __version__
 from lenet.errors import LeNetError
@@ -70,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
-        status: int = getattr(import_module("lenet.commands"), arguments[0])(arguments[1:])
+        with _no_interrupt_inside_imports(is_process=argv is None):
+            status: int = getattr(import_module("lenet.commands"), arguments[0])(arguments[1:])
     except LeNetError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return EXIT_ERROR
@@ -85,6 +91,48 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The argument parser's own: 0 after --help, 2 after wrong usage.
         return stop.code if isinstance(stop.code, int) else EXIT_USAGE
     return status
+
+
+@contextmanager
+def _no_interrupt_inside_imports(*, is_process: bool) -> Iterator[None]:
+    """Let Ctrl-C wait while a module loads; after the last command of a process, end it silently.
+
+    A KeyboardInterrupt raised there is lost if the module catches what its own imports raise, and
+    ends the process with an abort if it comes up in torch's C++ initialization.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        while frame is not None:
+            if frame.f_code.co_filename.startswith("<frozen importlib"):
+                retry = threading.Timer(0.02, _interrupt_main_thread)
+                retry.daemon = True
+                retry.start()
+                return
+            frame = frame.f_back
+        raise KeyboardInterrupt
+
+    # Whoever has a handler of their own keeps it; only the main thread may set one.
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if ours:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        if ours:
+            # Python's own handler would print a traceback of the interpreter's shutdown.
+            after = signal.SIG_DFL if is_process else signal.default_int_handler
+            signal.signal(signal.SIGINT, after)
+
+
+def _interrupt_main_thread() -> None:
+    if sys.platform == "win32":
+        _thread.interrupt_main()
+    else:
+        # A real signal also ends a system call.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 def printable(text: str) -> str:
