@@ -6,6 +6,7 @@
 // "clean" and returns 0, or the first value that differs and returns 1.
 #include "kernels.cpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <limits>
 #include <string>
@@ -46,7 +47,8 @@ static double activate(int activation, double z, double& slope) {
 }
 
 struct Result {
-  double loss = 0;
+  double loss = 0, plain_loss = 0;
+  long right = 0;
   Vec logits;
   std::vector<Vec> grads;
 };
@@ -78,6 +80,8 @@ static void add_image(Result& r, const std::vector<Vec>& params, Vec x, int64_t 
   }
   double sum = 0;
   for (double z : x) sum += std::exp(z);
+  r.plain_loss -= (x[label] - std::log(sum)) / batch;
+  r.right += std::max_element(x.begin(), x.end()) - x.begin() == label;
   Vec dx(classes);  // of a layer's output after activation and pooling, from the last layer down
   for (int c = 0; c < classes; c++) {
     double target = smoothing / classes + (c == label ? 1 - smoothing : 0);
@@ -151,8 +155,20 @@ static bool compare(int activation, int pooling, long batch, int classes, float 
       exact.push_back(doubles(params.back()));
       expected.grads.emplace_back(size);
     }
-  Floats x(batch * 1024);
-  fill(x, -2, 18, 1 / 16.0f);
+  // Bytes of 0 to 20, which become fields of -2/16 to 18/16 in each of the three ways.
+  std::vector<uint8_t> bytes(batch * 784);
+  Floats x(batch * 1024), pixels(batch * 784);
+  float values[256];
+  for (int i = 0; i < 256; i++) values[i] = (i - 2) / 16.0f;
+  for (size_t i = 0; i < x.size(); i++) x.data()[i] = values[0];
+  for (size_t i = 0; i < bytes.size(); i++) {
+    bytes[i] = random_int(0, 20);
+    pixels.data()[i] = bytes[i] / 32.0f;
+    x.data()[i / 784 * 1024 + in_field(i % 784)] = values[bytes[i]];
+  }
+  const Images formats[] = {{x.data(), FIELDS, 0, 0, nullptr},
+                            {pixels.data(), PIXELS, values[0], 2, nullptr},
+                            {bytes.data(), BYTES, values[0], 0, values}};
   std::vector<int64_t> labels;
   for (long b = 0; b < batch; b++) {
     labels.push_back(random_int(0, classes - 1));
@@ -160,6 +176,7 @@ static bool compare(int activation, int pooling, long batch, int classes, float 
               pooling, smoothing, batch);
   }
   std::vector<Floats> first;
+  int format = 0;
   for (int threads : {1, 2, 2}) {  // twice with a pool that exists
     std::string where = std::string(activation == TANH ? "tanh" : activation == RELU ? "relu" : "silu") +
                         (pooling == AVG ? "/average" : "/max") + ", batch " + std::to_string(batch) + ", " +
@@ -171,14 +188,20 @@ static bool compare(int activation, int pooling, long batch, int classes, float 
     for (Floats& g : found) grads.push_back(g.data());
     Floats& logits = found.emplace_back(batch * classes);
     Floats inferred(batch * classes);
-    float loss = lenet5_train(x.data(), labels.data(), batch, weights.data(), grads.data(), classes, activation,
-                              pooling, smoothing, threads, logits.data());
-    lenet5_infer(x.data(), batch, weights.data(), inferred.data(), classes, activation, pooling, threads);
-    if (differs(where + "loss", &loss, {expected.loss})) return true;
+    double scores[3];
+    const Images* images = formats + format++ % 3;
+    if (lenet5_train(images, labels.data(), batch, weights.data(), grads.data(), classes, activation, pooling,
+                     smoothing, threads, logits.data(), scores))
+      return std::printf("%sno answer\n", where.c_str()), true;
+    lenet5_infer(images, batch, weights.data(), inferred.data(), classes, activation, pooling, threads);
+    float losses[] = {float(scores[0]), float(scores[1])};
+    if (differs(where + "losses", losses, {expected.loss, expected.plain_loss})) return true;
+    if (scores[2] != expected.right) return std::printf("%s%g right\n", where.c_str(), scores[2]), true;
     if (differs(where + "logits", logits.data(), expected.logits)) return true;
+    if (differs(where + "inferred logits", inferred.data(), expected.logits)) return true;
     for (int i = 0; i < 10; i++)
       if (differs(where + names[i] + ".grad", grads[i], expected.grads[i])) return true;
-    if (std::memcmp(inferred.data(), logits.data(), sizeof(float) * logits.size()))
+    if (batch > SINGLES && std::memcmp(inferred.data(), logits.data(), sizeof(float) * logits.size()))
       return std::printf("%slenet5_infer is not lenet5_train's logits\n", where.c_str()), true;
     if (first.empty()) first = found;
     for (size_t i = 0; i < found.size(); i++)
@@ -188,10 +211,46 @@ static bool compare(int activation, int pooling, long batch, int classes, float 
   return false;
 }
 
+// Three steps of Adam and AdamW on two tensors, against doubles.
+static bool adam_differs(bool decoupled) {
+  const long sizes[] = {CHUNK + 5, 3};
+  const double lr = 0.01, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, decay = 0.037;  // never cancels a gradient
+  std::vector<Floats> p, g, m, v;
+  std::vector<naive::Vec> exact;
+  for (long n : sizes) {
+    for (auto* t : {&p, &g, &m, &v}) fill(t->emplace_back(n), -100, 100, t == &p || t == &g ? 0.01f : 0.0f);
+    exact.push_back(doubles(p.back()));
+  }
+  std::vector<naive::Vec> m0{naive::Vec(sizes[0]), naive::Vec(sizes[1])}, v0 = m0;
+  for (int step = 1; step <= 3; step++) {
+    float *ps[2], *ms[2], *vs[2];
+    const float* gs[2];
+    for (int k = 0; k < 2; k++) {
+      ps[k] = p[k].data(), gs[k] = g[k].data(), ms[k] = m[k].data(), vs[k] = v[k].data();
+      for (long i = 0; i < sizes[k]; i++) {
+        double& w = exact[k][i];
+        double d = gs[k][i] + (decoupled ? 0 : decay * w);
+        if (decoupled) w -= lr * decay * w;
+        m0[k][i] = beta1 * m0[k][i] + (1 - beta1) * d;
+        v0[k][i] = beta2 * v0[k][i] + (1 - beta2) * d * d;
+        double first = m0[k][i] / (1 - std::pow(beta1, step)), second = v0[k][i] / (1 - std::pow(beta2, step));
+        w -= lr * first / (std::sqrt(second) + eps);
+      }
+    }
+    Adam adam{float(lr), float(beta1), float(beta2), float(eps), float(decay), float(1 - std::pow(beta1, step)),
+              float(1 - std::pow(beta2, step)), decoupled};
+    if (lenet5_adam(&adam, 2, sizes, ps, gs, ms, vs, step)) return std::puts("adam: no answer"), true;
+    for (int k = 0; k < 2; k++)
+      if (differs("adam", ps[k], exact[k])) return true;
+  }
+  return false;
+}
+
 int main() {
+  if (adam_differs(false) || adam_differs(true)) return 1;
   for (int activation : {TANH, RELU, SILU})
     for (int pooling : {AVG, MAX})
-      for (long batch : {1, 7, 8, 9, 33})
+      for (long batch : {1, 4, 7, 8, 9, 33})
         if (compare(activation, pooling, batch, 10, batch == 9 ? 0.1f : 0)) return 1;
   for (int classes : {1, 2, 47, MAXC})
     if (compare(TANH, AVG, 9, classes, 0.1f)) return 1;

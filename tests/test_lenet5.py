@@ -18,12 +18,12 @@ def test_each_layer_has_its_parameters() -> None:
     assert count(model) == 61_706
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("activation", ["tanh", "relu", "silu"])
 @pytest.mark.parametrize("pooling", ["average", "max"])
 def test_logits_equal_those_of_plain_torch_layers(activation: str, pooling: str) -> None:
     torch.manual_seed(0)
     model = LeNet5(7, in_channels=2, activation=activation, pooling=pooling)
-    squash = {"tanh": torch.tanh, "relu": torch.relu}[activation]
+    squash = {"tanh": torch.tanh, "relu": torch.relu, "silu": nn.functional.silu}[activation]
     pool = {"average": nn.AvgPool2d(2), "max": nn.MaxPool2d(2)}[pooling]
     c1, _, _, c3, _, _, c5, _ = model.feature_extractor
     f6, _, output = model.classifier

@@ -279,6 +279,7 @@ def _evaluate(options: EvaluateOptions) -> "Scores":
         digits.labels,
         split=options.split,
         device=device,
+        takes_bytes=engine is not None,
     )
 
 

@@ -4,12 +4,24 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 NUM_CALIBRATION_BINS = 15
+
+
+class BatchScores(NamedTuple):
+    """What a training step saw of its batch, before the step."""
+
+    loss: float
+    """Mean cross-entropy, in nats."""
+    num_correct: int
+    """Number of images whose largest logit is the label's."""
+    minimized: float
+    """Mean of what the gradients are of: with smoothed labels, not `loss`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +73,7 @@ def compute_logits(
     *,
     device: torch.device | str = "cpu",
     batch_size: int = 1000,
+    takes_bytes: bool = False,
 ) -> Tensor:
     """Return the logits of every image, the last short batch included.
 
@@ -69,6 +82,7 @@ def compute_logits(
         images: (N, 28, 28) uint8, 0 = background, 255 = ink.
         device: Where the model is.
         batch_size: Images at a time; changes the memory needed, not the result.
+        takes_bytes: The model takes (B, 28, 28) uint8 instead.
 
     Returns:
         (N, num_classes) float32 on the CPU.
@@ -79,7 +93,9 @@ def compute_logits(
     parts = []
     for start in range(0, len(images), batch_size):
         chunk = images[start : start + batch_size]
-        x = chunk.to(device).unsqueeze(1).float() / 255  # (B, 1, 28, 28)
+        x = chunk.to(device)  # (B, 28, 28)
+        if not takes_bytes:
+            x = x.unsqueeze(1).float() / 255  # (B, 1, 28, 28)
         parts.append(model(x).float().cpu())
     if isinstance(model, nn.Module):
         model.train(was_training)
@@ -138,6 +154,7 @@ def evaluate(
     *,
     split: str,
     device: torch.device | str = "cpu",
+    takes_bytes: bool = False,
 ) -> Scores:
     """Score a model on images with labels; nothing is learned and nothing is left out.
 
@@ -147,5 +164,7 @@ def evaluate(
         labels: (N,) int64.
         split: What to call these images in the result.
         device: Where the model is.
+        takes_bytes: As in `compute_logits`.
     """
-    return score_logits(compute_logits(model, images, device=device), labels, split=split)
+    logits = compute_logits(model, images, device=device, takes_bytes=takes_bytes)
+    return score_logits(logits, labels, split=split)

@@ -15,7 +15,7 @@ class Recipe:
     """Data set to train on."""
     model: Literal["lenet5"] = "lenet5"
     """Network."""
-    activation: Literal["tanh", "relu"] = "tanh"
+    activation: Literal["tanh", "relu", "silu"] = "tanh"
     """Squashing function after C1, C3, C5 and F6."""
     pooling: Literal["average", "max"] = "average"
     """What S2 and S4 do with each 2x2 window."""

@@ -17,9 +17,8 @@ from lenet.evaluation import evaluate
 from lenet.models import LeNet5
 from lenet.recipes import RECIPES
 from lenet.training import build_model, training_loop
-from lenet.training.engines import choose_engine
+from lenet.training.engines import build_optimizer, choose_engine
 from lenet.training.losses import LOSSES
-from lenet.training.optimizers import OPTIMIZERS
 
 MATRIX_SIZE = 1024
 
@@ -70,7 +69,7 @@ def _our_epoch(name: str, setup: Setup) -> Prepared:
         engine = choose_engine("native", model, label_smoothing=smoothing, num_threads=num_threads)
     # Compiled for any batch size: the last batch of a pass is often a short one.
     trained = cast(nn.Module, torch.compile(model, dynamic=True)) if "compile" in name else model
-    optimizer = OPTIMIZERS[recipe.optimizer](list(model.parameters()), recipe.lr, 0.0)
+    optimizer = build_optimizer(recipe, list(model.parameters()), engine)
 
     def run() -> None:
         # Beside the kernels, torch works on what is too small for threads; see torch_threads().
@@ -79,7 +78,12 @@ def _our_epoch(name: str, setup: Setup) -> Prepared:
             trained,
             LOSSES[recipe.loss](recipe.label_smoothing),
             optimizer,
-            lambda epoch: batches(digits.images, digits.labels, batch_size=setup.batch_size),
+            lambda epoch: batches(
+                digits.images,
+                digits.labels,
+                batch_size=setup.batch_size,
+                as_bytes=engine is not None,
+            ),
             None,
             1,
             "cpu",
@@ -88,7 +92,13 @@ def _our_epoch(name: str, setup: Setup) -> Prepared:
         )
         for part in (digits, setup.scored):
             logits = trained if engine is None else engine.logits
-            evaluate(logits, part.images, part.labels, split=part.split)
+            evaluate(
+                logits,
+                part.images,
+                part.labels,
+                split=part.split,
+                takes_bytes=engine is not None,
+            )
         torch.set_num_threads(num_threads)
 
     if "compile" in name:

@@ -8,7 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+}
 POOLINGS: dict[str, Callable[[int], nn.Module]] = {"average": nn.AvgPool2d, "max": nn.MaxPool2d}
 RESIZES = ("pad", "stretch")
 
@@ -45,7 +49,7 @@ class LeNet5(nn.Module):
         Args:
             num_classes: Number of logits, at least 2.
             in_channels: Number of channels of the input.
-            activation: "tanh" or "relu".
+            activation: "tanh", "relu" or "silu".
             pooling: "average" or "max", 2x2.
             resize: How 28x28 pixels become the 32x32 field: "pad" adds two pixels of background
                 on each side, as the paper does; "stretch" interpolates, as the notebook does.

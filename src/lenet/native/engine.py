@@ -6,28 +6,50 @@ torch's in rounding.
 """
 
 import ctypes
+from functools import cache
+from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from lenet.evaluation import BatchScores
 from lenet.models import LeNet5
 from lenet.native.build import NativeUnavailableError, build
 
-ACTIVATIONS = {"tanh": 0, "relu": 1}
+ACTIVATIONS = {"tanh": 0, "relu": 1, "silu": 2}
 POOLINGS = {"average": 0, "max": 1}
 MAX_CLASSES = 64
+OUT_OF_MEMORY = -3
+
+FIELDS, PIXELS, BYTES = range(3)
 
 _TenPointers = ctypes.c_void_p * 10
 
 
+class _Images(ctypes.Structure):
+    """A batch as `struct Images` of the kernels describes it."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("format", ctypes.c_int32),
+        ("background", ctypes.c_float),
+        ("span", ctypes.c_float),
+        ("bytes", ctypes.c_void_p),
+    )
+
+
 class NativeEngine:
-    """Loss, gradients and logits of one LeNet-5 on the CPU; for one thread of Python at a time."""
+    """Loss, gradients and logits of one LeNet-5 on the CPU; for one thread of Python at a time.
+
+    Batches are (B, 1, 28, 28) float32 in [0, 1], or (B, 28, 28) uint8, which become the same
+    numbers to the bit and take a quarter of the memory.
+    """
 
     def __init__(
         self, model: LeNet5, *, label_smoothing: float = 0.0, num_threads: int = 1
     ) -> None:
-        """Compile or find the kernels, and give every parameter a gradient to write to.
+        """Compile or find the kernels.
 
         Args:
             model: float32, on the CPU.
@@ -44,83 +66,99 @@ class NativeEngine:
             )
         if any(p.device.type != "cpu" or p.dtype != torch.float32 for p in parameters):
             raise NativeUnavailableError("the kernels are for float32 on the CPU")
-        self._library = _load()
+        self.num_threads = num_threads
+        self._library = load_kernels()
         self._model = model
-        self._label_smoothing = label_smoothing
-        self._num_threads = num_threads
-        self._variant = ACTIVATIONS[model.activation], POOLINGS[model.pooling]
         self._parameters = parameters
+        self._num_classes = model.num_classes
+        self._pads = model.resize == "pad"
+        self._settings = (model.num_classes, ACTIVATIONS[model.activation], POOLINGS[model.pooling])
+        self._label_smoothing = label_smoothing
         background, ink = cast(Tensor, model.background), cast(Tensor, model.ink)
-        self._background, self._span = float(background), float(ink - background)
-        self._kept = torch.empty(0, 1, 32, 32)
-        for parameter in parameters:
-            parameter.grad = torch.zeros_like(parameter)
+        every_byte = torch.arange(256, dtype=torch.uint8) / torch.tensor(255.0)
+        self._bytes = background + every_byte * (ink - background)  # as LeNet5.prepare does it
+        self._images = _Images(
+            None, FIELDS, float(background), float(ink - background), self._bytes.data_ptr()
+        )
+        self._scores = (ctypes.c_double * 3)()
 
-    def loss_and_gradients(self, x: Tensor, labels: Tensor) -> tuple[float, Tensor]:
+    def loss_and_gradients(
+        self, x: Tensor, labels: Tensor, *, logits: Tensor | None = None
+    ) -> BatchScores:
         """Write the gradients of the batch's mean cross-entropy into the parameters' `.grad`.
 
         Args:
-            x: (B, 1, 28, 28) float32 in [0, 1].
+            x: A batch, see the class.
             labels: (B,) int64.
-
-        Returns:
-            The loss, and the logits (B, num_classes).
+            logits: (B, num_classes) float32, contiguous; overwritten with the logits if given.
 
         Raises:
-            ValueError: A label is out of range, or the batch is empty.
+            ValueError: `x` has another shape or type, a label is out of range, or the batch is
+                empty.
         """
-        field = self._field(x)
+        x = self._show(x)
         labels = labels.contiguous()
-        logits = torch.empty(len(x), self._model.num_classes)
-        loss = self._library.lenet5_train(
-            field.data_ptr(),
+        status = self._library.lenet5_train(
+            self._images,
             labels.data_ptr(),
             len(x),
-            self._pointers(self._parameters),
-            self._pointers([_gradient(parameter) for parameter in self._parameters]),
-            self._model.num_classes,
-            *self._variant,
+            _TenPointers(*[p.data_ptr() for p in self._parameters]),
+            _TenPointers(*[_gradient(p).data_ptr() for p in self._parameters]),
+            *self._settings,
             self._label_smoothing,
-            self._num_threads,
-            logits.data_ptr(),
+            self.num_threads,
+            None if logits is None else logits.data_ptr(),
+            self._scores,
         )
-        if loss < 0:
-            raise ValueError(f"empty batch, or a label outside 0..{self._model.num_classes - 1}")
-        return loss, logits
+        if status == OUT_OF_MEMORY:
+            raise MemoryError(f"no memory for a batch of {len(x)} images")
+        if status:
+            raise ValueError(f"empty batch, or a label outside 0..{self._num_classes - 1}")
+        minimized, loss, num_correct = self._scores
+        return BatchScores(loss=loss, num_correct=int(num_correct), minimized=minimized)
 
     def logits(self, x: Tensor) -> Tensor:
-        """Return the logits (B, num_classes) of x (B, 1, 28, 28) float32 in [0, 1]."""
-        field = self._field(x)
-        logits = torch.empty(len(x), self._model.num_classes)
+        """Return the logits (B, num_classes) float32 of a batch, see the class.
+
+        Raises:
+            ValueError: `x` has another shape or type.
+        """
+        x = self._show(x)
+        logits = torch.empty(len(x), self._num_classes)
         if len(x):
-            self._library.lenet5_infer(
-                field.data_ptr(),
+            status = self._library.lenet5_infer(
+                self._images,
                 len(x),
-                self._pointers(self._parameters),
+                _TenPointers(*[p.data_ptr() for p in self._parameters]),
                 logits.data_ptr(),
-                self._model.num_classes,
-                *self._variant,
-                self._num_threads,
+                *self._settings,
+                self.num_threads,
             )
+            if status:
+                raise MemoryError(f"no memory for a batch of {len(x)} images")
         return logits
 
-    def _field(self, x: Tensor) -> Tensor:
-        """Return what `LeNet5.prepare` does, bit for bit, (B, 1, 32, 32) contiguous."""
-        with torch.no_grad():
-            if self._model.resize != "pad" or x.shape[1:] != (1, 28, 28):
-                return self._model.prepare(x.float()).contiguous()
-            # In a field kept from the last batch, whose border is background already: for one
-            # image, padding and scaling cost more than the network.
-            if len(self._kept) != len(x):
-                self._kept = torch.full((len(x), 1, 32, 32), self._background)
-            inner = self._kept[:, :, 2:30, 2:30]
-            torch.mul(x, self._span, out=inner)
-            inner += self._background
-            return self._kept
-
-    @staticmethod
-    def _pointers(tensors: list[nn.Parameter] | list[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
-        return _TenPointers(*[tensor.data_ptr() for tensor in tensors])
+    def _show(self, x: Tensor) -> Tensor:
+        """Point the kernels at a batch; return what must stay alive meanwhile."""
+        images = self._images
+        if x.dtype == torch.uint8:
+            if x.shape[1:] != (28, 28):
+                raise ValueError(f"`x` has shape {tuple(x.shape)}; expected (B, 28, 28) for uint8")
+            if self._pads:
+                images.format = BYTES
+            else:
+                x = x.unsqueeze(1) / torch.tensor(255.0)
+        if x.dtype != torch.uint8:
+            if self._pads and x.shape[1:] == (1, 28, 28):
+                x = x.float()
+                images.format = PIXELS
+            else:
+                with torch.no_grad():
+                    x = self._model.prepare(x.float())
+                images.format = FIELDS
+        x = x.contiguous()
+        images.data = x.data_ptr()
+        return x
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:
@@ -130,18 +168,30 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
     return parameter.grad
 
 
-def _load() -> ctypes.CDLL:
+def load_kernels() -> ctypes.CDLL:
+    """Return the compiled kernels, with the types of their functions declared.
+
+    Raises:
+        NativeUnavailableError: They can't be had here.
+    """
+    return _declared(build())
+
+
+@cache
+def _declared(path: Path) -> ctypes.CDLL:
     try:
-        library = ctypes.CDLL(str(build()))
+        library = ctypes.CDLL(str(path))
     except OSError as error:
         raise NativeUnavailableError(f"the compiled kernels can't be loaded: {error}") from None
     pointer, integer, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_long
-    library.lenet5_train.restype = library.lenet5_infer.restype = ctypes.c_double
     library.lenet5_train.argtypes = [
-        pointer, pointer, long, _TenPointers, _TenPointers, integer, integer, integer,
-        ctypes.c_float, integer, pointer,
+        ctypes.POINTER(_Images), pointer, long, _TenPointers, _TenPointers, integer, integer,
+        integer, ctypes.c_float, integer, pointer, ctypes.c_double * 3,
     ]  # fmt: skip
     library.lenet5_infer.argtypes = [
-        pointer, long, _TenPointers, pointer, integer, integer, integer, integer,
+        ctypes.POINTER(_Images), long, _TenPointers, pointer, integer, integer, integer, integer,
+    ]  # fmt: skip
+    library.lenet5_adam.argtypes = [
+        pointer, integer, pointer, pointer, pointer, pointer, pointer, integer,
     ]  # fmt: skip
     return library

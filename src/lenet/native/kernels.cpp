@@ -48,6 +48,17 @@ typedef float vfu __attribute__((vector_size(4 * V), aligned(4), may_alias));  /
 
 enum { TANH, RELU, SILU };
 enum { AVG, MAX };
+enum { FIELDS, PIXELS, BYTES };
+
+// A batch as it comes.  Pixel p becomes background + p * span, a byte what `bytes` says, and two pixels
+// of background are added on each side.
+struct Images {
+  const void* data;
+  int32_t format;          // FIELDS (B, 32, 32) float, ready; PIXELS (B, 28, 28) float; BYTES (B, 28, 28) uint8
+  float background, span;  // of PIXELS
+  const float* bytes;      // of BYTES: the 256 values
+};
+
 constexpr int MAXC = 64, PW = 2 * V;  // PW: width of a panel of the fully connected gradients
 constexpr int panels(int n) { return (n + PW - 1) / PW; }
 constexpr int ROWS = 6;               // rows of a register tile of the same
@@ -57,6 +68,17 @@ constexpr int SLOT = round_up(150 + 6 + 2400 + 16, 16);  // dw1, db1, dw3, db3 o
 // ---------------------------------------------------------------- element-wise pieces
 INLINE vf splat(float a) { return a - vf{}; }
 INLINE vf mask(vf a, vi m) { return (vf)((vi)a & m); }
+
+// A product rounded before it is added to: keeps the compiler from fusing the two where results must be
+// those of torch, or of another instance of the same code.
+template <class T> INLINE T rounded(T a) {
+#if defined(__x86_64__)
+  asm("" : "+x"(a));
+#elif defined(__aarch64__)
+  asm("" : "+w"(a));
+#endif
+  return a;
+}
 
 // The smaller / larger of two; of a NaN and a number, the second argument.
 #if defined(__AVX512F__)  // maskz: GCC 12 warns of its own header in _mm512_min_ps; one instruction all the same
@@ -117,7 +139,7 @@ template <int ACT> INLINE void activate(vf z, vf& a, vf& d) {
     d = mask(splat(1.0f), ~off);
   } else {
     vf s = 1.0f / (1.0f + vexp(-z));
-    a = z * s;
+    a = rounded(z * s);
     d = s + a * (1.0f - s);
   }
 }
@@ -192,8 +214,9 @@ struct Scratch {  // per thread, about 350 kB
   vf a5[round_up(120, V)], d5[120], a6[round_up(84, V)], d6[84], out[MAXC], dz5[120], dz6[84], dz7[MAXC];
 };
 
+struct Single;
 struct Job {
-  const float* x;
+  Images x;
   const int64_t* labels;
   long B, blocks;
   const float* const* w;
@@ -204,19 +227,44 @@ struct Job {
   Scratch* scratch;                    // one per thread
   float *slots, *at5, *at6, *at7;      // per block conv gradients; panels of layer inputs
   vf *dz5, *dz6, *dz7;                 // gradients at the layers' outputs: [unit / 6][block][6]
-  float* losses;                       // per image
+  float* scores;                       // per image: smoothed loss, loss, 1 if the label's logit is the largest
+  Single* single;                      // in place of blocks, for a few images
   void (*block)(const Job&, Scratch&, long);
 };
 
+INLINE int in_field(int i) { return (2 + i / 28) * 32 + 2 + i % 28; }  // where pixel i of 28x28 lies in 32x32
+
+template <class F> static void each_border_pixel(F f) {
+  for (int i = 0; i < 64; i++) f(i), f(30 * 32 + i);
+  for (int y = 2; y < 30; y++) f(y * 32), f(y * 32 + 1), f(y * 32 + 30), f(y * 32 + 31);
+}
+
 static void load_block(const Job& job, Scratch& s, long blk) {
-  const float* x = job.x + blk * V * 1024;
-  long n = job.B - blk * V;
-  for (int i = 0; i < 1024; i += V) {
-    vf a[V];
-    UNROLL for (int l = 0; l < V; l++) a[l] = l < n ? *(const vfu*)(x + l * 1024 + i) : vf{};
-    transpose(a);
-    UNROLL for (int k = 0; k < V; k++) s.x[i + k] = a[k];
+  const Images& images = job.x;
+  long n = job.B - blk * V < V ? job.B - blk * V : V;
+  int size = images.format == FIELDS ? 1024 : 784;
+  if (images.format == BYTES) {
+    const uint8_t* x = (const uint8_t*)images.data + blk * V * 784;
+    for (int i = 0; i < 784; i++) {
+      float lanes[V] = {};
+      for (int l = 0; l < n; l++) lanes[l] = images.bytes[x[l * 784 + i]];
+      s.x[in_field(i)] = *(const vfu*)lanes;
+    }
+  } else {
+    const float* x = (const float*)images.data + blk * V * size;
+    const vf background = splat(images.background), span = splat(images.span);
+    for (int i = 0; i < size; i += V) {
+      vf a[V];
+      UNROLL for (int l = 0; l < V; l++) a[l] = l < n ? *(const vfu*)(x + l * size + i) : vf{};
+      transpose(a);
+      if (size == 1024) {
+        UNROLL for (int k = 0; k < V; k++) s.x[i + k] = a[k];
+      } else {
+        UNROLL for (int k = 0; k < V; k++) s.x[in_field(i + k)] = rounded(a[k] * span) + background;
+      }
+    }
   }
+  if (size == 784) each_border_pixel([&](int i) { s.x[i] = splat(images.background); });
 }
 
 // Two rows of C1 before activation.  w is transposed to [tap][output].
@@ -240,7 +288,7 @@ static NOINLINE void c1_rows(const vf* in0, const float (*w)[6], const float* bi
     }
 }
 
-template <int ACT, int POOL> static void c1_forward(Scratch& s, const float* w, const float* bias) {
+template <int ACT, int POOL, bool TRAIN> static void c1_forward(Scratch& s, const float* w, const float* bias) {
   float wt[25][6];
   for (int t = 0; t < 25; t++)
     for (int o = 0; o < 6; o++) wt[t][o] = w[o * 25 + t];
@@ -251,6 +299,7 @@ template <int ACT, int POOL> static void c1_forward(Scratch& s, const float* w, 
       for (int px = 0; px < 14; px++) {
         vf q[4] = {z[0][o][2 * px], z[0][o][2 * px + 1], z[1][o][2 * px], z[1][o][2 * px + 1]}, d[4];
         s.p1[o][py][px] = act_pool<ACT, POOL>(q, d);
+        if (!TRAIN) continue;
         UNROLL for (int k = 0; k < 4; k++) s.d1[2 * py + k / 2][o][2 * px + k % 2] = d[k];
       }
   }
@@ -279,7 +328,7 @@ static NOINLINE void c3_rows(const vf in0[6][14][14], const float* w, const floa
     }
 }
 
-template <int ACT, int POOL> static void c3_forward(Scratch& s, const float* w, const float* bias) {
+template <int ACT, int POOL, bool TRAIN> static void c3_forward(Scratch& s, const float* w, const float* bias) {
   for (int py = 0; py < 5; py++)
     for (int o = 0; o < 16; o += 2) {
       vf z[2][2][10];  // [output channel][row][column]
@@ -288,6 +337,7 @@ template <int ACT, int POOL> static void c3_forward(Scratch& s, const float* w, 
         for (int px = 0; px < 5; px++) {
           vf q[4] = {z[k][0][2 * px], z[k][0][2 * px + 1], z[k][1][2 * px], z[k][1][2 * px + 1]}, d[4];
           s.p3[((o + k) * 5 + py) * 5 + px] = act_pool<ACT, POOL>(q, d);
+          if (!TRAIN) continue;
           UNROLL for (int i = 0; i < 4; i++) s.d3[o + k][2 * py + i / 2][2 * px + i % 2] = d[i];
         }
     }
@@ -347,8 +397,13 @@ static void loss_grad(const Job& job, Scratch& s, long blk) {
   for (int c = 0; c < C; c++) dz[c] = e[c] * r - uniform * weight;
   for (int l = 0; l < V && l < n; l++) {
     int64_t y = job.labels[blk * V + l];
-    float lse = m[l] + std::log(sum[l]);
-    job.losses[blk * V + l] = keep * (lse - s.out[y][l]) + uniform * (C * lse - total[l]);
+    float lse = m[l] + std::log(sum[l]), loss = lse - s.out[y][l];
+    int best = 0;  // the first of equals
+    for (int c = 1; c < C; c++) best = s.out[c][l] > s.out[best][l] ? c : best;
+    float* scores = job.scores + 3 * (blk * V + l);
+    scores[0] = keep * loss + uniform * (C * lse - total[l]);
+    scores[1] = loss;
+    scores[2] = best == y;
     dz[y][l] -= keep * weight[l];
   }
 }
@@ -449,16 +504,16 @@ static void c1_weight_grad(const Scratch& s, float* dw, float* db) {
   lane_sums(acc_b, 6, db);
 }
 
-template <int ACT, int POOL> static void forward(const Job& job, Scratch& s, long blk) {
+template <int ACT, int POOL, bool TRAIN> static void forward(const Job& job, Scratch& s, long blk) {
   load_block(job, s, blk);
-  c1_forward<ACT, POOL>(s, job.w[0], job.w[1]);
-  c3_forward<ACT, POOL>(s, job.w[2], job.w[3]);
+  c1_forward<ACT, POOL, TRAIN>(s, job.w[0], job.w[1]);
+  c3_forward<ACT, POOL, TRAIN>(s, job.w[2], job.w[3]);
   fc_forward<ACT>(job, s);
   store_logits(job, s, blk);
 }
 
 template <int ACT, int POOL> static void train_block(const Job& job, Scratch& s, long blk) {
-  forward<ACT, POOL>(job, s, blk);
+  forward<ACT, POOL, true>(job, s, blk);
   store_panels(job, blk, s.p3, 400, job.at5);
   store_panels(job, blk, s.a5, 120, job.at6);
   store_panels(job, blk, s.a6, 84, job.at7);
@@ -484,6 +539,135 @@ template <int ACT, int POOL> static void train_block(const Job& job, Scratch& s,
   c3_weight_grad(s, slot + 156);
   c3_input_grad(s, job.w[2]);
   c1_weight_grad(s, slot, slot + 150);
+}
+
+// ---------------------------------------------------------------- one image
+// A block costs the same whether one lane is used or all.  For a few images the lanes are neighbouring
+// positions instead: a convolution runs over the rows of a map as one long row, and computes some positions
+// that lie across two rows and are never read.
+constexpr int SINGLES = 4;  // up to this many images are cheaper one by one
+constexpr int P1 = round_up(28 * 32, 2 * V), P3 = round_up(10 * 14, 3 * V);  // positions of C1 and C3
+struct Single {
+  // Readable beyond the last position by the kernel's reach.
+  vf x[(P1 + 160 + V) / V], z1[6 * P1 / V], p1[(5 * 196 + P3 + 64 + V) / V], z3[16 * P3 / V];
+  vf p3[round_up(400, V) / V], a5[round_up(120, V) / V], a6[round_up(84, V) / V];
+};
+
+// out[o][position] for all O * groups output channels; T vectors of positions at a time.
+template <int CI, int PLANE, int ROW, int O, int T>
+static void convolve(const float* in, const float* w, const float* bias, int outputs, int positions, float* out) {
+  constexpr int K = CI * 25;
+  for (int o = 0; o < outputs; o += O)
+    for (int p = 0; p < positions; p += T * V) {
+      vf acc[O][T];
+      UNROLL for (int j = 0; j < O; j++) {
+        UNROLL for (int t = 0; t < T; t++) acc[j][t] = splat(bias[o + j]);
+      }
+      const float* wk = w + o * K;
+      for (int c = 0; c < CI; c++)
+        for (int ky = 0; ky < 5; ky++, wk += 5) {
+          const float* from = in + c * PLANE + ky * ROW + p;
+          UNROLL for (int kx = 0; kx < 5; kx++) {
+            vf v[T];
+            UNROLL for (int t = 0; t < T; t++) v[t] = *(const vfu*)(from + kx + t * V);
+            UNROLL for (int j = 0; j < O; j++) {
+              vf b = splat(wk[j * K + kx]);
+              UNROLL for (int t = 0; t < T; t++) acc[j][t] += b * v[t];
+            }
+          }
+        }
+      UNROLL for (int j = 0; j < O; j++) {
+        UNROLL for (int t = 0; t < T; t++) *(vfu*)(out + (o + j) * positions + p + t * V) = acc[j][t];
+      }
+    }
+}
+
+template <int ACT> INLINE void activate_all(vf* z, int n) {
+  vf unused;
+  for (int i = 0; i < n; i++) activate<ACT>(z[i], z[i], unused);
+}
+
+// Activation and 2x2 pooling of maps whose rows of 2 * SIDE are ROW apart; out[map][SIDE][SIDE].
+template <int ACT, int POOL, int SIDE, int ROW> static void pool_maps(vf* z, int maps, int positions, float* out) {
+  constexpr bool LATE = POOL == MAX && ACT != SILU;  // after a maximum, a quarter is left to activate
+  if (!LATE) activate_all<ACT>(z, maps * positions / V);
+  for (int o = 0; o < maps; o++)
+    for (int y = 0; y < SIDE; y++) {
+      const float* a = (const float*)z + o * positions + 2 * y * ROW;
+      const float* b = a + ROW;
+      for (int x = 0; x < SIDE; x++, a += 2, b += 2)
+        if (POOL == AVG) {
+          *out++ = ((a[0] + a[1]) + (b[0] + b[1])) * 0.25f;
+        } else {
+          float top = a[0] < a[1] ? a[1] : a[0], bottom = b[0] < b[1] ? b[1] : b[0];
+          *out++ = top < bottom ? bottom : top;
+        }
+    }
+}
+
+// out = bias + W in, T rows of W at a time; the lanes run along a row.
+template <int I, int T> static void fc_dots(const float* w, const float* bias, const float* in, int J, float* out) {
+  constexpr int whole = I / V * V;
+  for (int j = 0; j < J; j += T) {
+    vf acc[round_up(T, V)] = {};
+    for (int i = 0; i < whole; i += V) {
+      vf v = *(const vfu*)(in + i);
+      UNROLL for (int k = 0; k < T; k++) acc[k] += *(const vfu*)(w + (j + k) * I + i) * v;
+    }
+    float sums[T];
+    lane_sums(acc, T, sums);
+    for (int k = 0; k < T; k++) {
+      float rest = bias[j + k];
+      for (int i = whole; i < I; i++) rest += w[(j + k) * I + i] * in[i];
+      out[j + k] = sums[k] + rest;
+    }
+  }
+}
+
+static void load_single(const Job& job, Single& s, long image) {
+  const Images& images = job.x;
+  float* x = (float*)s.x;
+  if (images.format == FIELDS) {
+    std::memcpy(x, (const float*)images.data + image * 1024, 4 * 1024);
+    return;
+  }
+  each_border_pixel([&](int i) { x[i] = images.background; });
+  for (int y = 0; y < 28; y++) {
+    float* row = x + (y + 2) * 32 + 2;
+    if (images.format == BYTES) {
+      const uint8_t* from = (const uint8_t*)images.data + image * 784 + y * 28;
+      for (int i = 0; i < 28; i++) row[i] = images.bytes[from[i]];
+    } else {
+      const float* from = (const float*)images.data + image * 784 + y * 28;
+      for (int i = 0; i < 28; i += 4) {
+        typedef float four __attribute__((vector_size(16)));
+        typedef float four_at __attribute__((vector_size(16), aligned(4), may_alias));
+        four scaled = *(const four_at*)(from + i) * images.span;
+        *(four_at*)(row + i) = rounded(scaled) + images.background;
+      }
+    }
+  }
+}
+
+template <int ACT, int POOL> static void infer_single(const Job& job, Scratch&, long image) {
+  Single& s = *job.single;
+  constexpr bool LATE = POOL == MAX && ACT != SILU;
+  const float* const* w = job.w;
+  load_single(job, s, image);
+  convolve<1, 1024, 32, 6, 2>((float*)s.x, w[0], w[1], 6, P1, (float*)s.z1);
+  pool_maps<ACT, POOL, 14, 32>(s.z1, 6, P1, (float*)s.p1);
+  if (LATE) activate_all<ACT>(s.p1, round_up(1176, V) / V);
+  convolve<6, 196, 14, 4, 3>((float*)s.p1, w[2], w[3], 16, P3, (float*)s.z3);
+  pool_maps<ACT, POOL, 5, 14>(s.z3, 16, P3, (float*)s.p3);
+  if (LATE) activate_all<ACT>(s.p3, round_up(400, V) / V);
+  fc_dots<400, 12>(w[4], w[5], (float*)s.p3, 120, (float*)s.a5);
+  activate_all<ACT>(s.a5, round_up(120, V) / V);
+  fc_dots<120, 12>(w[6], w[7], (float*)s.a5, 84, (float*)s.a6);
+  activate_all<ACT>(s.a6, round_up(84, V) / V);
+  int even = job.classes / 2 * 2;
+  float* logits = job.logits + image * job.classes;
+  fc_dots<84, 2>(w[8], w[9], (float*)s.a6, even, logits);
+  fc_dots<84, 1>(w[8] + even * 84, w[9] + even, (float*)s.a6, job.classes - even, logits + even);
 }
 
 // ---------------------------------------------------------------- after all blocks
@@ -533,6 +717,32 @@ static void reduce(const Job& job, int task) {
   std::memcpy(job.g[2], sum + 156, 4 * 2400), std::memcpy(job.g[3], sum + 2556, 4 * 16);
 }
 
+// ---------------------------------------------------------------- Adam
+// As in the tables of torch.optim.Adam and AdamW; element by element, so the result depends on no order.
+struct Adam {
+  float lr, beta1, beta2, eps, weight_decay;
+  float correction1, correction2;  // 1 - beta ** step
+  int32_t decoupled;               // AdamW's decay of the weights, else Adam's addition to the gradients
+};
+struct Tensors {
+  int count;
+  const long* sizes;
+  float *const *p, *const *m, *const *v;
+  const float* const* g;
+};
+constexpr long CHUNK = 8192;  // elements of one item
+
+static void adam_range(const Adam& a, float* p, float* m, float* v, const float* g, long n) {
+  const float rate = a.lr / a.correction1, root = 1 / std::sqrt(a.correction2);
+  const float l2 = a.decoupled ? 0 : a.weight_decay, keep = a.decoupled ? 1 - a.lr * a.weight_decay : 1;
+  for (long i = 0; i < n; i++) {
+    float d = g[i] + l2 * p[i];
+    float first = m[i] = m[i] + (1 - a.beta1) * (d - m[i]);
+    float second = v[i] = a.beta2 * v[i] + (1 - a.beta2) * (d * d);
+    p[i] = keep * p[i] - rate * first / (std::sqrt(second) * root + a.eps);
+  }
+}
+
 // ---------------------------------------------------------------- threads
 // A step is a list of items: the blocks, then (training) the reduction tasks, which wait for all blocks.
 // `ticket` packs generation | threads | items | next item, and an item is claimed by compare-and-swap: the
@@ -544,7 +754,10 @@ struct Pool {
   std::atomic<int> sleepers{0};
   std::mutex lock;
   std::condition_variable wake;
+  void (*item)(Pool&, int, long);  // what to do: (pool, thread, item)
   Job job;
+  Adam adam;
+  Tensors tensors;
   int workers = 0;
   uint64_t generation = 0;
   char* memory = nullptr;
@@ -567,10 +780,20 @@ static bool claim(Pool& P, int tid, long& item) {
 static void wait_done(Pool& P, long n) {
   for (int i = 0; P.done.load(std::memory_order_acquire) < n; i++) i < 2000 ? cpu_pause() : (void)sched_yield();
 }
+static void network_item(Pool& P, int tid, long item) {
+  if (item < P.job.blocks) P.job.block(P.job, P.job.scratch[tid], item);
+  else wait_done(P, P.job.blocks), reduce(P.job, item - P.job.blocks);
+}
+static void adam_item(Pool& P, int, long item) {
+  const Tensors& t = P.tensors;
+  int k = 0;
+  for (; item >= (t.sizes[k] + CHUNK - 1) / CHUNK; k++) item -= (t.sizes[k] + CHUNK - 1) / CHUNK;
+  long at = item * CHUNK, n = t.sizes[k] - at < CHUNK ? t.sizes[k] - at : CHUNK;
+  adam_range(P.adam, t.p[k] + at, t.m[k] + at, t.v[k] + at, t.g[k] + at, n);
+}
 static void work(Pool& P, int tid) {
   for (long item; claim(P, tid, item);) {
-    if (item < P.job.blocks) P.job.block(P.job, P.job.scratch[tid], item);
-    else wait_done(P, P.job.blocks), reduce(P.job, item - P.job.blocks);
+    P.item(P, tid, item);
     P.done.fetch_add(1, std::memory_order_acq_rel);
   }
 }
@@ -594,9 +817,7 @@ static void worker(Pool* P, int tid) {
 static void run(Pool& P, long items, int threads) {
   P.done = 0;
   if (threads == 1) {  // same items in the same order, no thread involved
-    for (long i = 0; i < items; i++)
-      if (i < P.job.blocks) P.job.block(P.job, P.job.scratch[0], i);
-      else reduce(P.job, i - P.job.blocks);
+    for (long i = 0; i < items; i++) P.item(P, 0, i), P.done.fetch_add(1, std::memory_order_relaxed);
     return;
   }
   for (; P.workers < threads - 1; P.workers++) std::thread(worker, &P, P.workers + 1).detach();
@@ -619,27 +840,28 @@ static Pool& get_pool() {
   return *pool;
 }
 
-template <int ACT, int POOL> static void pick(Job& job, bool train) {
-  job.block = train ? train_block<ACT, POOL> : forward<ACT, POOL>;
+template <int ACT, int POOL> static void pick(Job& job, bool train, bool singles) {
+  job.block = train ? train_block<ACT, POOL> : singles ? infer_single<ACT, POOL> : forward<ACT, POOL, false>;
 }
-static double step(Job job, int activation, int pooling, int threads) {
-  long B = job.B, nb = job.blocks = (B + V - 1) / V;
-  bool train = job.g;
+static int step(Job job, int activation, int pooling, int threads, double* scores) {
+  bool train = job.g, singles = !train && job.B <= SINGLES;
+  long B = job.B, nb = job.blocks = singles ? B : (B + V - 1) / V;
   if (B < 1 || nb > 1000000 || job.classes < 1 || job.classes > MAXC || activation < 0 || activation > 2 ||
-      pooling < 0 || pooling > 1)
+      pooling < 0 || pooling > 1 || job.x.format < FIELDS || job.x.format > BYTES)
     return -1;
   if (train)
     for (long i = 0; i < B; i++)
       if (job.labels[i] < 0 || job.labels[i] >= job.classes) return -2;
   threads = threads < 1 ? 1 : threads > 64 ? 64 : threads;
   if (threads > nb) threads = nb;
+  if (singles) threads = 1;
   switch (activation * 2 + pooling) {
-    case 0: pick<TANH, AVG>(job, train); break;
-    case 1: pick<TANH, MAX>(job, train); break;
-    case 2: pick<RELU, AVG>(job, train); break;
-    case 3: pick<RELU, MAX>(job, train); break;
-    case 4: pick<SILU, AVG>(job, train); break;
-    case 5: pick<SILU, MAX>(job, train); break;
+    case 0: pick<TANH, AVG>(job, train, singles); break;
+    case 1: pick<TANH, MAX>(job, train, singles); break;
+    case 2: pick<RELU, AVG>(job, train, singles); break;
+    case 3: pick<RELU, MAX>(job, train, singles); break;
+    case 4: pick<SILU, AVG>(job, train, singles); break;
+    case 5: pick<SILU, MAX>(job, train, singles); break;
   }
   std::lock_guard<std::mutex> hold(entry);
   Pool& P = get_pool();
@@ -652,9 +874,9 @@ static double step(Job job, int activation, int pooling, int threads) {
   };
   auto layout = [&] {
     used = 0;
-    take(job.scratch, threads);
+    take(job.scratch, threads), take(job.single, 1);
     if (!train) return;
-    take(job.slots, nb * SLOT), take(job.losses, nb * V);
+    take(job.slots, nb * SLOT), take(job.scores, nb * V * 3);
     take(job.at5, nb * V * PW * N5), take(job.at6, nb * V * PW * N6), take(job.at7, nb * V * PW * N7);
     take(job.dz5, nb * 120), take(job.dz6, nb * 84), take(job.dz7, nb * round_up(job.classes, ROWS));
   };
@@ -669,27 +891,47 @@ static double step(Job job, int activation, int pooling, int threads) {
   base = P.memory;
   layout();
   P.job = job;
+  P.item = network_item;
   run(P, nb + (train ? TASKS : 0), threads);
-  double loss = 0;
-  if (train)
-    for (long i = 0; i < B; i++) loss += job.losses[i];
-  return loss / B;
+  if (!train) return 0;
+  scores[0] = scores[1] = scores[2] = 0;
+  for (long i = 0; i < 3 * B; i++) scores[i % 3] += job.scores[i];
+  scores[0] /= B, scores[1] /= B;
+  return 0;
 }
 
-// Mean loss (negative: bad argument); gradients overwritten; logits (B, classes) or NULL.
-extern "C" double lenet5_train(const float* x, const int64_t* labels, long B, const float* const* params,
-                               float* const* grads, int classes, int activation, int pooling, float smoothing,
-                               int threads, float* logits) {
+// All return 0, or a negative number for a bad argument (-1), a bad label (-2) or no memory (-3).
+//
+// Gradients are overwritten; logits (B, classes) or NULL; scores: mean loss with smoothed labels, mean loss,
+// number of images whose label has the largest logit.
+extern "C" int lenet5_train(const Images* x, const int64_t* labels, long B, const float* const* params,
+                            float* const* grads, int classes, int activation, int pooling, float smoothing,
+                            int threads, float* logits, double* scores) {
   Job job{};
-  job.x = x, job.labels = labels, job.B = B, job.w = params, job.g = grads, job.classes = classes;
+  job.x = *x, job.labels = labels, job.B = B, job.w = params, job.g = grads, job.classes = classes;
   job.smoothing = smoothing, job.logits = logits;
-  return step(job, activation, pooling, threads);
+  return step(job, activation, pooling, threads, scores);
 }
-extern "C" double lenet5_infer(const float* x, long B, const float* const* params, float* logits, int classes,
-                               int activation, int pooling, int threads) {
+extern "C" int lenet5_infer(const Images* x, long B, const float* const* params, float* logits, int classes,
+                            int activation, int pooling, int threads) {
   Job job{};
-  job.x = x, job.B = B, job.w = params, job.classes = classes, job.logits = logits;
-  return step(job, activation, pooling, threads);
+  job.x = *x, job.B = B, job.w = params, job.classes = classes, job.logits = logits;
+  return step(job, activation, pooling, threads, nullptr);
+}
+extern "C" int lenet5_adam(const Adam* adam, int count, const long* sizes, float* const* p, const float* const* g,
+                           float* const* m, float* const* v, int threads) {
+  long items = 0;
+  for (int k = 0; k < count; k++) items += (sizes[k] + CHUNK - 1) / CHUNK;
+  if (count < 1 || items > 1000000) return -1;
+  threads = threads < 1 ? 1 : threads > 64 ? 64 : threads;
+  if (threads > items) threads = items;
+  std::lock_guard<std::mutex> hold(entry);
+  Pool& P = get_pool();
+  P.adam = *adam;
+  P.tensors = {count, sizes, p, m, v, g};
+  P.item = adam_item;
+  run(P, items, threads);
+  return 0;
 }
 #if defined(__clang__) && defined(__AVX512F__)
 #pragma clang attribute pop

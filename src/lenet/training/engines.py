@@ -4,9 +4,14 @@ import logging
 import os
 import sys
 
+from torch import nn
+from torch.optim import Optimizer
+
 from lenet.errors import LeNetError, RecipeError
 from lenet.models import LeNet5
-from lenet.native import NativeEngine, NativeUnavailableError
+from lenet.native import NativeAdam, NativeEngine, NativeUnavailableError
+from lenet.recipes import Recipe
+from lenet.training.optimizers import OPTIMIZERS
 
 ENGINES = ("auto", "native", "torch")
 
@@ -42,6 +47,24 @@ def choose_engine(
             raise LeNetError(f"the native engine can't be had: {error}") from None
         logger.warning("torch's engine is used, some 5 times slower than the native one: %s", error)
         return None
+
+
+def build_optimizer(
+    recipe: Recipe, parameters: list[nn.Parameter], engine: NativeEngine | None
+) -> Optimizer:
+    """Return a recipe's optimizer, with a compiled step where there is one.
+
+    The state is the same either way, so a run may go on under another engine.
+    """
+    if engine is None or recipe.optimizer not in ("adam", "adamw"):
+        return OPTIMIZERS[recipe.optimizer](parameters, recipe.lr, recipe.weight_decay)
+    return NativeAdam(
+        parameters,
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+        decoupled=recipe.optimizer == "adamw",
+        num_threads=engine.num_threads,
+    )
 
 
 def num_cores() -> int:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lenet.errors import DivergenceError
+from lenet.evaluation import BatchScores
 
 Batch = tuple[Tensor, Tensor]
 Loader = Iterable[Batch] | Callable[[int], Iterable[Batch]]
@@ -43,18 +44,21 @@ class EpochResult:
 class Tally:
     """Running loss and hits of a pass, kept on the device so that no step waits for the host."""
 
-    def __init__(self, device: torch.device | str) -> None:
-        self._loss = torch.zeros((), device=device)
-        self._hits = torch.zeros((), dtype=torch.int64, device=device)
+    def __init__(self) -> None:
+        self._loss: Tensor | float = 0.0
+        self._hits: Tensor | int = 0
         self.num_images = 0
 
-    def add(self, loss: Tensor | float, logits: Tensor, labels: Tensor) -> None:
+    def add(self, loss: Tensor | float, num_correct: Tensor | int, num_images: int) -> None:
         """Count one batch; `loss` is its mean."""
-        if isinstance(loss, Tensor):
-            loss = loss.detach()
-        self._loss += loss * len(labels)
-        self._hits += (logits.detach().argmax(1) == labels).sum()
-        self.num_images += len(labels)
+        self._loss += loss * num_images
+        self._hits += num_correct
+        self.num_images += num_images
+
+    def add_logits(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Count one batch by its logits."""
+        hits = (logits.detach().argmax(1) == labels).sum()
+        self.add(loss.detach(), hits, len(labels))
 
     @property
     def loss(self) -> float:
@@ -79,7 +83,8 @@ def training_loop(
     *,
     first_epoch: int = 0,
     lr_at: Callable[[int, int], float] | None = None,
-    gradients: Callable[[Tensor, Tensor], tuple[float, Tensor]] | None = None,
+    gradients: Callable[[Tensor, Tensor], BatchScores] | None = None,
+    predict: Callable[[Tensor], Tensor] | None = None,
     measure: Callable[[Tensor, Tensor], Tensor] | None = None,
     on_batch: Callable[[int, Tally], None] | None = None,
     on_epoch: Callable[[EpochResult], None] | None = None,
@@ -101,10 +106,10 @@ def training_loop(
         print_every: Print a line every that many epochs; 0 prints nothing.
         first_epoch: Where to begin, for a run that goes on.
         lr_at: Learning rate by epoch and batch in it, both from 0; None leaves the optimizer's.
-        gradients: Writes the gradients of a batch (images, labels) into the parameters and
-            returns (loss, logits), in place of `criterion` and autograd.
-        measure: The loss that is reported, of (logits, labels), where that is not the one that is
-            minimized; by default `criterion`, or what `gradients` returns.
+        gradients: Writes the gradients of a batch (images, labels) into the parameters and says
+            how the batch was scored, in place of `criterion` and autograd.
+        predict: Logits of a batch of images, in place of the model, for validation.
+        measure: The loss that is reported, of (logits, labels), where that is not `criterion`.
         on_batch: Called after each step with the epoch and the tally so far.
         on_epoch: Called after each epoch.
 
@@ -141,7 +146,7 @@ def training_loop(
         valid = (
             None
             if valid_loader is None
-            else score(model, measure or criterion, valid_loader, device)
+            else score(model, measure or criterion, valid_loader, device, predict=predict)
         )
         result = EpochResult(
             epoch=epoch,
@@ -196,27 +201,29 @@ def _train_epoch(
     device: torch.device | str,
     epoch: int,
     lr_at: Callable[[int, int], float] | None,
-    gradients: Callable[[Tensor, Tensor], tuple[float, Tensor]] | None,
+    gradients: Callable[[Tensor, Tensor], BatchScores] | None,
     measure: Callable[[Tensor, Tensor], Tensor] | None,
     on_batch: Callable[[int, Tally], None] | None,
 ) -> tuple[Tally, float]:
     model.train()
-    tally = Tally(device)
+    tally = Tally()
     for index, (images, labels) in enumerate(_batches(loader, epoch)):
         if lr_at is not None:
             for group in optimizer.param_groups:
                 group["lr"] = lr_at(epoch, index)
         images, labels = images.to(device), labels.to(device)
-        loss: float | Tensor
         if gradients is not None:
-            loss, logits = gradients(images, labels)
+            scores = gradients(images, labels)
+            tally.add(scores.loss, scores.num_correct, len(labels))
         else:
             optimizer.zero_grad(set_to_none=True)
             logits = _logits(model(images))
             loss = criterion(logits, labels)
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            if measure is not None:
+                loss = measure(logits.detach(), labels)
+            tally.add_logits(loss, logits, labels)
         optimizer.step()
-        tally.add(loss if measure is None else measure(logits.detach(), labels), logits, labels)
         if on_batch is not None:
             on_batch(epoch, tally)
     if tally.num_images == 0:
@@ -230,14 +237,16 @@ def score(
     criterion: Callable[[Tensor, Tensor], Tensor],
     loader: Loader,
     device: torch.device | str,
+    *,
+    predict: Callable[[Tensor], Tensor] | None = None,
 ) -> Tally:
     """Return loss and hits over a loader, in one pass and without learning."""
     model.eval()
-    tally = Tally(device)
+    tally = Tally()
     for images, labels in _batches(loader, 0):
         images, labels = images.to(device), labels.to(device)
-        logits = _logits(model(images))
-        tally.add(criterion(logits, labels), logits, labels)
+        logits = _logits(model(images) if predict is None else predict(images))
+        tally.add_logits(criterion(logits, labels), logits, labels)
     return tally
 
 

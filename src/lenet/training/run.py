@@ -12,36 +12,33 @@ from pathlib import Path
 
 import torch
 from filelock import Timeout
-from safetensors.torch import save_file
 from torch import Tensor
-from torch.optim import Optimizer
 
-from lenet import __version__
-from lenet.checkpoint import MODEL_FILE, ModelCard, load_state, save_model, save_state
+from lenet.checkpoint import load_state, save_state
 from lenet.data.digits import Digits, batches, load, split_validation
 from lenet.device import choose_device, describe_device
 from lenet.errors import CheckpointError, RecipeError, RunError
-from lenet.evaluation import Scores, compute_logits, score_logits
-from lenet.files import remove_temporaries, replacing
-from lenet.native import NativeEngine
+from lenet.evaluation import compute_logits
+from lenet.files import remove_temporaries
 from lenet.records import (
     METRICS_FILE,
-    PREDICTIONS_FILE,
     RECORD_FILE,
     EpochScores,
     RunRecord,
-    command_line,
-    environment,
     read_run_record,
     write_metrics,
-    write_record,
 )
 from lenet.training.directory import Run, errors_named
-from lenet.training.engines import choose_engine, describe_engine, torch_threads
+from lenet.training.engines import (
+    build_optimizer,
+    choose_engine,
+    describe_engine,
+    torch_threads,
+)
 from lenet.training.loop import EpochResult, training_loop
 from lenet.training.losses import LOSSES
-from lenet.training.optimizers import OPTIMIZERS
 from lenet.training.reproducible import build_model, deterministic, fingerprint, threads
+from lenet.training.results import write_results
 from lenet.training.schedules import lr_factor
 from lenet.training.watcher import Watcher
 
@@ -83,8 +80,9 @@ def train(
                 return read_run_record(run.path / RECORD_FILE)
             remove_temporaries(run.path)
             with threads(1):
-                session = _Session(run, choose_device(device), data_dir, watcher)
-                session.choose_engine(engine, num_threads)
+                session = _Session(
+                    run, choose_device(device), engine, num_threads, data_dir, watcher
+                )
                 torch.set_num_threads(torch_threads(session.engine, num_threads))
                 return session.run_to_end()
     except Timeout:
@@ -95,7 +93,13 @@ class _Session:
     """One process's part in a run: the data, the model and the optimizer between two stops."""
 
     def __init__(
-        self, run: Run, device: torch.device, data_dir: Path | None, watcher: Watcher | None
+        self,
+        run: Run,
+        device: torch.device,
+        engine: str,
+        num_threads: int,
+        data_dir: Path | None,
+        watcher: Watcher | None,
     ) -> None:
         self.run, self.device, self.watcher = run, device, watcher
         recipe = run.recipe
@@ -115,11 +119,14 @@ class _Session:
         # What a resumed run must find unchanged.
         self.identity = {"recipe": asdict(recipe), "seed": run.seed, "data": self.data_sha256}
         self.model = build_model(recipe, run.seed, num_classes=len(data.classes)).to(device)
-        self.optimizer: Optimizer = OPTIMIZERS[recipe.optimizer](
-            list(self.model.parameters()), recipe.lr, recipe.weight_decay
+        self.engine = choose_engine(
+            engine, self.model, label_smoothing=recipe.label_smoothing, num_threads=num_threads
         )
-        self.engine: NativeEngine | None = None
-        self.logits: Callable[[Tensor], Tensor] = self.model
+        self.takes_bytes = self.engine is not None
+        self.logits: Callable[[Tensor], Tensor] = (
+            self.model if self.engine is None else self.engine.logits
+        )
+        self.optimizer = build_optimizer(recipe, list(self.model.parameters()), self.engine)
         self.epochs: list[EpochScores] = []
         self.num_sessions = 1
         self._restore()
@@ -149,13 +156,6 @@ class _Session:
         # The state is the truth; a kill may have come before the line or between the two.
         write_metrics(self.run.path / METRICS_FILE, self.epochs)
 
-    def choose_engine(self, name: str, num_threads: int) -> None:
-        smoothing = self.run.recipe.label_smoothing
-        self.engine = choose_engine(
-            name, self.model, label_smoothing=smoothing, num_threads=num_threads
-        )
-        self.logits = self.model if self.engine is None else self.engine.logits
-
     def run_to_end(self) -> RunRecord:
         recipe, run = self.run.recipe, self.run
         images, labels = self.train.images.to(self.device), self.train.labels.to(self.device)
@@ -171,7 +171,14 @@ class _Session:
             )
 
         def train_loader(epoch: int) -> Iterable[tuple[Tensor, Tensor]]:
-            return batches(images, labels, batch_size=recipe.batch_size, seed=run.seed, epoch=epoch)
+            return batches(
+                images,
+                labels,
+                batch_size=recipe.batch_size,
+                seed=run.seed,
+                epoch=epoch,
+                as_bytes=self.takes_bytes,
+            )
 
         if self.watcher is not None:
             where = f"{describe_device(self.device)}, {describe_engine(self.engine)} engine"
@@ -189,6 +196,7 @@ class _Session:
                 first_epoch=len(self.epochs),
                 lr_at=lr_at,
                 gradients=None if self.engine is None else self.engine.loss_and_gradients,
+                predict=self.logits,
                 # Smoothed labels are to be learned from; figures are of the labels as they are.
                 measure=LOSSES[recipe.loss](0.0) if recipe.label_smoothing else None,
                 on_batch=None if self.watcher is None else self.watcher.batch,
@@ -202,7 +210,7 @@ class _Session:
             return None
         images, labels = digits.images.to(self.device), digits.labels.to(self.device)
         return lambda epoch: batches(
-            images, labels, batch_size=1000, seed=0, epoch=0, shuffle=False
+            images, labels, batch_size=1000, shuffle=False, as_bytes=self.takes_bytes
         )
 
     def _keep(self, result: EpochResult) -> None:
@@ -232,56 +240,16 @@ class _Session:
 
     def _finish(self) -> RunRecord:
         """Score the finished model, once, and write model, predictions and record."""
-        run, scores = self.run, {}
-        for digits in (self.train, self.val, self.test):
-            if digits is None:
-                continue
-            logits = compute_logits(self.logits, digits.images, device=self.device)
-            scores[digits.split] = score_logits(logits, digits.labels, split=digits.split)
-        with replacing(run.path / PREDICTIONS_FILE) as temporary:
-            # The test split came last: these are its logits.
-            save_file({"logits": logits, "labels": self.test.labels}, temporary)
-        save_model(run.path / MODEL_FILE, self.model, self._card(scores))
-        record = self._record(scores)
-        write_record(run.path / RECORD_FILE, record)
-        return record
-
-    def _card(self, scores: dict[str, Scores]) -> ModelCard:
-        run = self.run
-        return ModelCard(
-            model=run.recipe.model,
-            config=self.model.config(),
-            classes=self.train.classes,
-            dataset=run.recipe.dataset,
-            recipe_name=run.recipe_name,
-            recipe=asdict(run.recipe),
-            seed=run.seed,
-            epochs=len(self.epochs),
-            scores={f"{split}_accuracy": score.accuracy for split, score in scores.items()},
-            lenet_version=__version__,
-        )
-
-    def _record(self, scores: dict[str, Scores]) -> RunRecord:
-        run, val = self.run, scores.get("val")
-        return RunRecord(
-            recipe_name=run.recipe_name,
-            recipe=asdict(run.recipe),
-            seed=run.seed,
-            train_accuracy=scores["train"].accuracy,
-            train_loss=scores["train"].loss,
-            test_accuracy=scores["test"].accuracy,
-            test_loss=scores["test"].loss,
-            val_accuracy=None if val is None else val.accuracy,
-            val_loss=None if val is None else val.loss,
-            num_parameters=sum(p.numel() for p in self.model.parameters()),
-            num_train_images=len(self.train),
-            epochs=tuple(self.epochs),
-            scores={split: asdict(score) for split, score in scores.items()},
-            training_s=sum(epoch.duration_s for epoch in self.epochs),
+        return write_results(
+            self.run,
+            self.model,
+            [digits for digits in (self.train, self.val, self.test) if digits is not None],
+            self.epochs,
+            logits_of=lambda images: compute_logits(
+                self.logits, images, device=self.device, takes_bytes=self.takes_bytes
+            ),
             num_sessions=self.num_sessions,
             device=describe_device(self.device),
             engine=describe_engine(self.engine),
             data_sha256=self.data_sha256,
-            environment=environment(),
-            command=command_line(),
         )

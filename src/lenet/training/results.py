@@ -1,0 +1,96 @@
+"""What a finished run leaves: its model, its predictions on the test images, and its record."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lenet import __version__
+from lenet.checkpoint import MODEL_FILE, ModelCard, save_model
+from lenet.data.digits import Digits
+from lenet.evaluation import Scores, score_logits
+from lenet.files import replacing
+from lenet.models import LeNet5
+from lenet.records import (
+    PREDICTIONS_FILE,
+    RECORD_FILE,
+    EpochScores,
+    RunRecord,
+    command_line,
+    environment,
+    write_record,
+)
+from lenet.training.directory import Run
+
+
+def write_results(
+    run: Run,
+    model: LeNet5,
+    splits: Sequence[Digits],
+    epochs: Sequence[EpochScores],
+    *,
+    logits_of: Callable[[Tensor], Tensor],
+    num_sessions: int,
+    device: str,
+    engine: str,
+    data_sha256: dict[str, str],
+) -> RunRecord:
+    """Score a finished model, once, and write its files; the record comes last.
+
+    Args:
+        run: Where to.
+        model: What was trained.
+        splits: What to score, the test images last.
+        epochs: What was measured on the way.
+        logits_of: (N, 28, 28) uint8 to (N, num_classes) float32 on the CPU.
+        num_sessions: How many processes had a part in it.
+        device: For people.
+        engine: "native" or "torch".
+        data_sha256: By split.
+    """
+    scores: dict[str, Scores] = {}
+    for digits in splits:
+        logits = logits_of(digits.images)
+        scores[digits.split] = score_logits(logits, digits.labels, split=digits.split)
+    with replacing(run.path / PREDICTIONS_FILE) as temporary:
+        # The test split came last: these are its logits.
+        save_file({"logits": logits, "labels": splits[-1].labels}, temporary)
+    card = ModelCard(
+        model=run.recipe.model,
+        config=model.config(),
+        classes=splits[0].classes,
+        dataset=run.recipe.dataset,
+        recipe_name=run.recipe_name,
+        recipe=asdict(run.recipe),
+        seed=run.seed,
+        epochs=len(epochs),
+        scores={f"{split}_accuracy": score.accuracy for split, score in scores.items()},
+        lenet_version=__version__,
+    )
+    save_model(run.path / MODEL_FILE, model, card)
+    val = scores.get("val")
+    record = RunRecord(
+        recipe_name=run.recipe_name,
+        recipe=asdict(run.recipe),
+        seed=run.seed,
+        train_accuracy=scores["train"].accuracy,
+        train_loss=scores["train"].loss,
+        test_accuracy=scores["test"].accuracy,
+        test_loss=scores["test"].loss,
+        val_accuracy=None if val is None else val.accuracy,
+        val_loss=None if val is None else val.loss,
+        num_parameters=sum(p.numel() for p in model.parameters()),
+        num_train_images=len(splits[0]),
+        epochs=tuple(epochs),
+        scores={split: asdict(score) for split, score in scores.items()},
+        training_s=sum(epoch.duration_s for epoch in epochs),
+        num_sessions=num_sessions,
+        device=device,
+        engine=engine,
+        data_sha256=data_sha256,
+        environment=environment(),
+        command=command_line(),
+    )
+    write_record(run.path / RECORD_FILE, record)
+    return record
