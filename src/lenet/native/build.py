@@ -21,6 +21,7 @@ FLAGS = (
     "-shared",
     "-fPIC",
     "-ffp-contract=fast",
+    "-fno-math-errno",  # lets loops with square roots be vectorized
     "-pthread",
 )
 

@@ -81,6 +81,7 @@ class NativeEngine:
             None, FIELDS, float(background), float(ink - background), self._bytes.data_ptr()
         )
         self._scores = (ctypes.c_double * 3)()
+        self._known: dict[str, tuple[list[int], ctypes.Array[ctypes.c_void_p]]] = {}
 
     def loss_and_gradients(
         self, x: Tensor, labels: Tensor, *, logits: Tensor | None = None
@@ -102,8 +103,8 @@ class NativeEngine:
             self._images,
             labels.data_ptr(),
             len(x),
-            _TenPointers(*[p.data_ptr() for p in self._parameters]),
-            _TenPointers(*[_gradient(p).data_ptr() for p in self._parameters]),
+            self._pointers("parameters", [p.data_ptr() for p in self._parameters]),
+            self._pointers("gradients", [_gradient(p).data_ptr() for p in self._parameters]),
             *self._settings,
             self._label_smoothing,
             self.num_threads,
@@ -129,7 +130,7 @@ class NativeEngine:
             status = self._library.lenet5_infer(
                 self._images,
                 len(x),
-                _TenPointers(*[p.data_ptr() for p in self._parameters]),
+                self._pointers("parameters", [p.data_ptr() for p in self._parameters]),
                 logits.data_ptr(),
                 *self._settings,
                 self.num_threads,
@@ -137,6 +138,13 @@ class NativeEngine:
             if status:
                 raise MemoryError(f"no memory for a batch of {len(x)} images")
         return logits
+
+    def _pointers(self, kind: str, addresses: list[int]) -> "ctypes.Array[ctypes.c_void_p]":
+        # Tensors rarely move, and comparing costs less than filling an array anew.
+        known = self._known.get(kind)
+        if known is None or known[0] != addresses:
+            known = self._known[kind] = addresses, _TenPointers(*addresses)
+        return known[1]
 
     def _show(self, x: Tensor) -> Tensor:
         """Point the kernels at a batch; return what must stay alive meanwhile."""
@@ -162,10 +170,10 @@ class NativeEngine:
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:
-    # An optimizer's zero_grad() takes the gradient away.
-    if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    return parameter.grad
+    gradient = parameter.grad
+    if gradient is None:  # an optimizer's zero_grad() takes it away
+        gradient = parameter.grad = torch.zeros_like(parameter)
+    return gradient
 
 
 def load_kernels() -> ctypes.CDLL:

@@ -732,7 +732,8 @@ struct Tensors {
 };
 constexpr long CHUNK = 8192;  // elements of one item
 
-static void adam_range(const Adam& a, float* p, float* m, float* v, const float* g, long n) {
+static void adam_range(const Adam& a, float* __restrict p, float* __restrict m, float* __restrict v,
+                       const float* __restrict g, long n) {
   const float rate = a.lr / a.correction1, root = 1 / std::sqrt(a.correction2);
   const float l2 = a.decoupled ? 0 : a.weight_decay, keep = a.decoupled ? 1 - a.lr * a.weight_decay : 1;
   for (long i = 0; i < n; i++) {
