@@ -4,9 +4,9 @@ Run: `.venv/bin/python benchmarks/callgrind.py [--repeats 2] [--source kernels.c
 
 Needs valgrind, a C++ compiler (`CXX`, or g++) and an AVX2 processor. The kernels are compiled with
 the engine's flags, but for `x86-64-v3` instead of this machine, so that all machines with the same
-compiler count the same. Counted is one call after a warm-up call, on one thread, with tanh and
-average pooling. Instructions inside the C library (a logarithm per image, copies) are left out,
-since it chooses its code by processor.
+compiler count the same. Images are bytes. Counted is one call after a warm-up call, on one thread,
+with tanh and average pooling. Instructions inside the C library (a logarithm per image, copies) are
+left out, since it chooses its code by processor.
 
 Prints for each case the instructions, the floating point operations of the layers' multiply-adds
 (2 each) and their ratio; for the training step also each function's own share, what the compiler
@@ -36,10 +36,10 @@ DRIVER = """
 #include <cstdlib>
 #include <string>
 #include <vector>
-extern "C" double lenet5_train(const float*, const int64_t*, long, const float* const*,
-                               float* const*, int, int, int, float, int, float*);
-extern "C" double lenet5_infer(const float*, long, const float* const*, float*, int, int, int,
-                               int);
+struct Images { const void* data; int32_t format; float background, span; const float* bytes; };
+extern "C" int lenet5_train(const Images*, const int64_t*, long, const float* const*, float* const*,
+                            int, int, int, float, int, float*, double*);
+extern "C" int lenet5_infer(const Images*, long, const float* const*, float*, int, int, int, int);
 int main(int, char** argv) {
   bool train = argv[1] == std::string("lenet5_train");
   long batch = std::atol(argv[2]);
@@ -54,16 +54,20 @@ int main(int, char** argv) {
   std::vector<float*> g;
   for (auto& p : params) w.push_back(p.data());
   for (auto& p : grads) g.push_back(p.data());
-  std::vector<float> x(batch * 1024), logits(batch * 10);
-  for (float& v : x) v = uniform();
+  std::vector<uint8_t> x(batch * 784);
+  std::vector<float> values(256), logits(batch * 10);
+  for (uint8_t& v : x) v = uint8_t(uniform() * 255);
+  for (int i = 0; i < 256; i++) values[i] = i / 255.0f;
+  Images images{x.data(), 2, 0, 1, values.data()};
+  double scores[3];
   std::vector<int64_t> labels(batch);
   for (int64_t& label : labels) label = int64_t(uniform() * 10);
   for (int call = 0; call < 2; call++)
     if (train)
-      lenet5_train(x.data(), labels.data(), batch, w.data(), g.data(), 10, 0, 0, 0, 1,
-                   logits.data());
+      lenet5_train(&images, labels.data(), batch, w.data(), g.data(), 10, 0, 0, 0, 1, nullptr,
+                   scores);
     else
-      lenet5_infer(x.data(), batch, w.data(), logits.data(), 10, 0, 0, 1);
+      lenet5_infer(&images, batch, w.data(), logits.data(), 10, 0, 0, 1);
 }
 """
 

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,12 @@ def fill(contents: dict[str, bytes]) -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c() -> None:
+    """Ctrl-C works, here and in processes that tests start, even where a shell's `&` ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -48,5 +48,11 @@ def test_a_contestant_that_fails_is_left_out_with_its_reason(
     record = run_bench(num_images=32, rounds=1, num_threads=1)
     assert record.left_out["torch.compile"] == "no compiler here"
     assert "pip install 'lenet[onnx]'" in record.left_out["ONNX Runtime"]
-    assert {r.name for r in record.results} == {"native", "torch", "the notebook's way"}
+    names = {r.name for r in record.results}
+    assert names >= {"torch", "the notebook's way"}
+    if "native" in record.left_out:  # no C++ compiler either
+        assert "compiler" in record.left_out["native"]
+    else:
+        assert names >= {"native", "native, one pass"}
+    assert not names & {"torch.compile", "ONNX Runtime"}
     assert torch.get_num_threads() == before

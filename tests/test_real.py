@@ -59,7 +59,11 @@ def test_the_built_wheel_runs_in_an_empty_environment(tmp_path: Path) -> None:
 def test_benchmarks_run(tmp_path: Path) -> None:
     folder = ROOT / "benchmarks"
     small = {
+        "engines.py": ("--seeds", "1"),
+        "growth.py": ("--rounds", "1", "--images", "640"),
         "kill_resume.py": ("--kills", "2", "--epochs", "2"),
+        "step.py": ("--rounds", "1"),
+        "time_to_accuracy.py": ("--seeds", "1", "--notebook-epochs", "1", "--images", "6000"),
     }
     # callgrind.py needs valgrind and takes minutes; only its result is checked, in test_docs.py.
     assert {p.name for p in folder.glob("*.py")} == {*small, "callgrind.py"}
