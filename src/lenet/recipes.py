@@ -27,6 +27,8 @@ class Recipe:
     """What a full ink pixel becomes at the network's input (the paper: 1.175)."""
     loss: Literal["cross_entropy"] = "cross_entropy"
     """Loss function."""
+    distortions: Literal["none", "affine", "elastic"] = "none"
+    """How training images are distorted, anew in each epoch."""
     label_smoothing: float = 0.0
     """Share of each target spread evenly over all classes, 0 to 1."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"

@@ -6,7 +6,7 @@ by rank after, so any number of ranks sees the batches that one process sees.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from lenet.errors import DataError
 
 VALIDATION_SEED = 1998
 """Fixed and apart from a run's seed, so that all runs are compared on the same images."""
+
+Sampler = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -120,6 +122,7 @@ def batches(
     rank: int = 0,
     world_size: int = 1,
     as_bytes: bool = False,
+    sample: Sampler | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Draw the batches of one epoch, on the device that the images are on.
 
@@ -133,6 +136,8 @@ def batches(
         rank: Which of the processes this is, counted from 0.
         world_size: How many processes share each batch.
         as_bytes: Leave the pixels as they are, for who takes them so.
+        sample: Makes (x, labels) of the places (B,) int64 of images, in place of the images as
+            they are.
 
     Returns:
         This rank's share (x, labels) of each global batch; x: (B, 1, 28, 28) float32 in [0, 1],
@@ -151,8 +156,10 @@ def batches(
     if len(images) != len(labels):
         raise DataError(f"there are {len(images)} images, but {len(labels)} labels")
     indices = order(len(labels), seed, epoch).to(images.device) if shuffle else None
-    drawn = _draw(images, labels, indices, batch_size, rank, world_size)
-    return drawn if as_bytes else ((to_input(x), y) for x, y in drawn)
+    drawn = _draw(images, labels, indices, batch_size, rank, world_size, sample)
+    if as_bytes or sample is not None:
+        return drawn
+    return ((to_input(x), y) for x, y in drawn)
 
 
 def to_input(images: Tensor) -> Tensor:
@@ -171,11 +178,15 @@ def _draw(
     batch_size: int,
     rank: int,
     world_size: int,
+    sample: Sampler | None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     for start in range(0, len(labels), batch_size):
         size = min(batch_size, len(labels) - start)
         mine = slice(start + size * rank // world_size, start + size * (rank + 1) // world_size)
-        if indices is None:
+        if sample is not None:
+            places = torch.arange(mine.start, mine.stop) if indices is None else indices[mine]
+            yield sample(places)
+        elif indices is None:
             yield images[mine], labels[mine]
         else:
             chosen = indices[mine]

@@ -1,5 +1,6 @@
-"""Compile the kernels once for this machine, and say why where that can't be done."""
+"""Compile the C++ sources here once for this machine, and say why where that can't be done."""
 
+import ctypes
 import hashlib
 import os
 import platform
@@ -30,8 +31,23 @@ class NativeUnavailableError(Exception):
     """The kernels can't be had on this machine; the message says why and what would help."""
 
 
-def build() -> Path:
-    """Return the kernels' shared library, compiled for this machine if it has not been yet.
+def load_library(name: str) -> ctypes.CDLL:
+    """Compile a source if need be, and load it.
+
+    Raises:
+        NativeUnavailableError: As `build`, or the result can't be loaded.
+    """
+    try:
+        return ctypes.CDLL(str(build(name)))
+    except OSError as error:
+        raise NativeUnavailableError(f"the compiled {name} can't be loaded: {error}") from None
+
+
+def build(name: str = "kernels") -> Path:
+    """Return the shared library of a source, compiled for this machine if it has not been yet.
+
+    Args:
+        name: Of the .cpp file beside this module, without its ending.
 
     It lies in the cache under a hash of source, compiler, flags and processor. Two processes
     that compile at once each make their own and rename it; the last one stays.
@@ -39,7 +55,7 @@ def build() -> Path:
     Raises:
         NativeUnavailableError: No compiler, a compiler that fails, or no place to write.
     """
-    source = files("lenet").joinpath("native", "kernels.cpp").read_bytes()
+    source = files("lenet").joinpath("native", f"{name}.cpp").read_bytes()
     compiler = _compiler()
     try:
         version = subprocess.run(
@@ -49,10 +65,10 @@ def build() -> Path:
             b"\0".join([source, version, " ".join(FLAGS).encode(), _processor().encode()])
         ).hexdigest()[:16]
         folder = cache_dir() / "native"
-        library = folder / f"kernels-{key}.so"
+        library = folder / f"{name}-{key}.so"
         if not library.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            _compile(compiler, source, library)
+            _compile(compiler, source, library, name)
     except (OSError, subprocess.SubprocessError) as error:
         raise NativeUnavailableError(_reason(error)) from None
     return library
@@ -82,9 +98,9 @@ def _processor() -> str:
     return "\n".join([platform.system(), platform.machine(), platform.processor(), *features])
 
 
-def _compile(compiler: list[str], source: bytes, library: Path) -> None:
+def _compile(compiler: list[str], source: bytes, library: Path, name: str) -> None:
     with tempfile.TemporaryDirectory(prefix=".build-", dir=library.parent) as work:
-        path = Path(work) / "kernels.cpp"
+        path = Path(work) / f"{name}.cpp"
         path.write_bytes(source)
         output = path.with_suffix(".so")
         subprocess.run(

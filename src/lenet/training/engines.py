@@ -4,12 +4,20 @@ import logging
 import os
 import sys
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from lenet.data.distortions import render
 from lenet.errors import LeNetError, RecipeError
 from lenet.models import LeNet5
-from lenet.native import NativeAdam, NativeEngine, NativeUnavailableError
+from lenet.native import (
+    NativeAdam,
+    NativeEngine,
+    NativeUnavailableError,
+    Renderer,
+    load_renderer,
+)
 from lenet.recipes import Recipe
 from lenet.training.optimizers import OPTIMIZERS
 
@@ -65,6 +73,27 @@ def build_optimizer(
         decoupled=recipe.optimizer == "adamw",
         num_threads=engine.num_threads,
     )
+
+
+def choose_renderer(name: str, device: torch.device) -> Renderer:
+    """Return who renders distorted images: what is compiled where it can be, or torch.
+
+    Args:
+        name: As for `choose_engine`.
+        device: Where the images are.
+
+    Raises:
+        LeNetError: "native", and it can't be had.
+    """
+    if name == "torch" or device.type != "cpu":
+        return render
+    try:
+        return load_renderer()
+    except NativeUnavailableError as error:
+        if name == "native":
+            raise LeNetError(f"the native engine can't be had: {error}") from None
+        logger.warning("torch distorts the images, some 5 times slower than compiled: %s", error)
+        return render
 
 
 def num_cores() -> int:

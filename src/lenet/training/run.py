@@ -39,6 +39,7 @@ from lenet.training.loop import EpochResult, training_loop
 from lenet.training.losses import LOSSES
 from lenet.training.reproducible import build_model, deterministic, fingerprint, threads
 from lenet.training.results import write_results
+from lenet.training.sampling import Sampling
 from lenet.training.schedules import lr_factor
 from lenet.training.watcher import Watcher
 
@@ -126,6 +127,7 @@ class _Session:
         self.logits: Callable[[Tensor], Tensor] = (
             self.model if self.engine is None else self.engine.logits
         )
+        self.sampling = Sampling(recipe, run.seed, engine, device)
         self.optimizer = build_optimizer(recipe, list(self.model.parameters()), self.engine)
         self.epochs: list[EpochScores] = []
         self.num_sessions = 1
@@ -178,6 +180,7 @@ class _Session:
                 seed=run.seed,
                 epoch=epoch,
                 as_bytes=self.takes_bytes,
+                sample=self.sampling.epoch(images, labels, epoch),
             )
 
         if self.watcher is not None:

@@ -1,0 +1,40 @@
+"""What a run's batches hold: the images as they are, or distorted as the recipe asks."""
+
+import torch
+from torch import Tensor
+
+from lenet.data.digits import Sampler
+from lenet.data.distortions import DISTORTIONS, draw
+from lenet.native import Renderer
+from lenet.recipes import Recipe
+from lenet.training.engines import choose_renderer
+
+
+class Sampling:
+    """Draws the images of each epoch by their places; the same for equal (seed, epoch, place)."""
+
+    def __init__(self, recipe: Recipe, seed: int, engine: str, device: torch.device) -> None:
+        """Choose who renders.
+
+        Args:
+            recipe: Names the distortions.
+            seed: Of the run.
+            engine: As for `choose_renderer`, which says what is raised.
+            device: Where the images will be.
+        """
+        self._distortion, self._seed = DISTORTIONS[recipe.distortions], seed
+        self._renderer: Renderer | None = None
+        if recipe.distortions != "none":
+            self._renderer = choose_renderer(engine, device)
+
+    def epoch(self, images: Tensor, labels: Tensor, epoch: int) -> Sampler | None:
+        """Return what draws (x, labels) in an epoch; None to take the images as they are."""
+        renderer = self._renderer
+        if renderer is None:
+            return None
+
+        def sample(places: Tensor) -> tuple[Tensor, Tensor]:
+            table = draw(self._distortion, places, seed=self._seed, epoch=epoch)
+            return renderer(images, places, table), labels.index_select(0, places)
+
+        return sample

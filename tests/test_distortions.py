@@ -1,0 +1,162 @@
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lenet.data.digits import to_input
+from lenet.data.distortions import (
+    CENTRE,
+    DISTORTIONS,
+    ELASTIC,
+    NUM_KNOTS,
+    Distortion,
+    draw,
+    render,
+    spline_basis,
+)
+from lenet.native import load_renderer
+from lenet.recipes import RECIPES, Recipe
+from lenet.records import EpochScores
+from lenet.training import Run, create_run, open_run, train
+
+Render = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@pytest.fixture
+def images() -> Tensor:
+    """Ten smooth blobs, so that bilinear samples say where they were taken."""
+    y, x = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij")
+    blobs = [
+        255 * torch.exp(-((y - 10 - i % 4) ** 2 + (x - 9 - i) ** 2 / 2) / 18) for i in range(10)
+    ]
+    return torch.stack(blobs).to(torch.uint8)
+
+
+@pytest.fixture(params=["torch", "native"])
+def renderer(request: pytest.FixtureRequest, shared_kernels: None) -> Render:
+    if request.param == "torch":
+        return render
+    if sys.platform == "win32" or not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        pytest.skip("no C++ compiler here")
+    return load_renderer()
+
+
+def test_recipes_may_use_the_distortions_that_exist() -> None:
+    assert get_args(get_type_hints(Recipe)["distortions"]) == tuple(DISTORTIONS)
+
+
+def test_no_distortion_leaves_the_pixels_as_they_are(images: Tensor, renderer: Render) -> None:
+    indices = torch.tensor([3, 1, 1])
+    table = draw(DISTORTIONS["none"], indices, seed=0, epoch=0)
+    found = renderer(images, indices, table)
+    torch.testing.assert_close(found, to_input(images[indices]), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", DISTORTIONS)
+def test_the_compiled_renderer_is_torchs(
+    name: str, images: Tensor, renderer: Render, shared_kernels: None
+) -> None:
+    indices = torch.arange(10).repeat(20)
+    tables = [draw(DISTORTIONS[name], indices, seed=1, epoch=e) for e in range(2)]
+    for table in tables:
+        found, expected = renderer(images, indices, table), render(images, indices, table)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+def test_whole_pixels_are_shifted_exactly(images: Tensor, renderer: Render) -> None:
+    table = draw(DISTORTIONS["none"], torch.tensor([2]), seed=0, epoch=0)
+    table[0, 2], table[0, 5] = -3.0, 40.0
+    assert float(renderer(images, torch.tensor([2]), table).max()) == 0
+    table[0, 5] = 2.0
+    found = renderer(images, torch.tensor([2]), table)[0, 0]
+    torch.testing.assert_close(found[3:, :-2], to_input(images)[2, 0, :-3, 2:], rtol=0, atol=1e-5)
+    assert float(found[:3].max()) == 0
+
+
+def test_images_that_are_not_there_are_refused(images: Tensor, shared_kernels: None) -> None:
+    if not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        pytest.skip("no C++ compiler here")
+    native = load_renderer()
+    for index in (-1, 10):
+        indices = torch.tensor([index])
+        with pytest.raises(IndexError, match=r"0\.\.9"):
+            native(images, indices, draw(Distortion(), indices, seed=0, epoch=0))
+    with pytest.raises(ValueError, match="uint8"):
+        native(images.float(), torch.tensor([0]), torch.zeros(1, ELASTIC.stop))
+
+
+def test_what_is_drawn_depends_on_seed_epoch_and_image_alone() -> None:
+    elastic = DISTORTIONS["elastic"]
+    indices = torch.tensor([5, 59_999, 0])
+    table = draw(elastic, indices, seed=3, epoch=7)
+    assert torch.equal(draw(elastic, indices[1:2], seed=3, epoch=7), table[1:2])
+    assert not torch.equal(draw(elastic, indices, seed=3, epoch=8), table)
+    assert not torch.equal(draw(elastic, indices, seed=4, epoch=7), table)
+    # The same on every machine and in every later version.
+    assert table[1, :3].tolist() == pytest.approx([1.1077, -0.0125, -0.0887], abs=1e-4)
+
+
+def test_draws_are_uniform_and_not_correlated() -> None:
+    distortion = Distortion(translation=1.0, elastic=1.0)
+    table = draw(distortion, torch.arange(20_000), seed=0, epoch=0).numpy()
+    shifts = np.stack([table[:, 2], table[:, 5], table[:, 6] / table[:, 6].max()])
+    assert np.abs(shifts.mean(1)).max() < 0.02
+    assert np.abs(shifts.std(1) - 3**-0.5).max() < 0.01
+    assert np.abs(np.corrcoef(shifts) - np.eye(3)).max() < 0.03
+
+
+def test_ranges_are_kept() -> None:
+    distortion = Distortion(scaling=0.2, squeezing=0.1, shear=0.3, rotation=15)
+    table = draw(distortion, torch.arange(5000), seed=0, epoch=0)[:, :6].double().view(-1, 2, 3)
+    forward = torch.linalg.inv(table[:, :, :2])
+    # The middle stays where it is.
+    middle = table[:, :, :2].sum(2) * CENTRE + table[:, :, 2]
+    torch.testing.assert_close(middle, torch.full_like(middle, CENTRE), rtol=0, atol=1e-4)
+    areas = forward.det().log() / 2
+    assert 0.19 < areas.max() < 0.2001
+    assert -0.2001 < areas.min() < -0.19
+    # Shear keeps rows horizontal, so the x axis shows the rotation.
+    angles = torch.rad2deg(torch.atan2(forward[:, 0, 1], forward[:, 1, 1]))
+    assert 14.5 < angles.abs().max() < 15.001
+
+
+def test_the_elastic_field_is_as_strong_as_asked_and_the_spline_sums_to_one() -> None:
+    basis = torch.from_numpy(spline_basis())
+    torch.testing.assert_close(basis.sum(1), torch.ones(28))
+    table = draw(Distortion(elastic=1.4), torch.arange(2000), seed=0, epoch=0)
+    knots = table[:, ELASTIC].reshape(-1, 2, NUM_KNOTS, NUM_KNOTS)
+    field = basis @ knots @ basis.T
+    assert float(field.square().mean().sqrt()) == pytest.approx(1.4, rel=0.02)
+
+
+@pytest.mark.parametrize("engine", ["native", "torch"])
+def test_a_distorted_run_that_stops_ends_like_one_that_does_not(
+    engine: str, tiny_mnist: None, tmp_path: Path
+) -> None:
+    recipe = replace(RECIPES["fast"], distortions="elastic", epochs=3, batch_size=16)
+    whole, stopped = (create_run(tmp_path / name, "fast", recipe, 0) for name in ("a", "b"))
+    train(whole, engine=engine)
+    with pytest.raises(KeyboardInterrupt):
+        train(stopped, engine=engine, watcher=_StopAfterOne())
+    assert open_run(stopped.path).num_epochs_done == 1
+    train(open_run(stopped.path), engine=engine)
+    model = "model.safetensors"
+    assert (whole.path / model).read_bytes() == (stopped.path / model).read_bytes()
+
+
+class _StopAfterOne:
+    def download(self, *arguments: object) -> None: ...
+
+    def start(self, run: Run, where: str, num_images: int, num_epochs_done: int) -> None: ...
+
+    def batch(self, *arguments: object) -> None: ...
+
+    def epoch(self, scores: EpochScores) -> None:
+        raise KeyboardInterrupt
