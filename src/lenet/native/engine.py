@@ -6,8 +6,6 @@ torch's in rounding.
 """
 
 import ctypes
-from functools import cache
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -15,7 +13,7 @@ from torch import Tensor, nn
 
 from lenet.evaluation import BatchScores
 from lenet.models import LeNet5
-from lenet.native.build import NativeUnavailableError, build
+from lenet.native.build import NativeUnavailableError, load_library
 
 ACTIVATIONS = {"tanh": 0, "relu": 1, "silu": 2}
 POOLINGS = {"average": 0, "max": 1}
@@ -182,15 +180,7 @@ def load_kernels() -> ctypes.CDLL:
     Raises:
         NativeUnavailableError: They can't be had here.
     """
-    return _declared(build())
-
-
-@cache
-def _declared(path: Path) -> ctypes.CDLL:
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise NativeUnavailableError(f"the compiled kernels can't be loaded: {error}") from None
+    library = load_library("kernels")
     pointer, integer, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_long
     library.lenet5_train.argtypes = [
         ctypes.POINTER(_Images), pointer, long, _TenPointers, _TenPointers, integer, integer,
