@@ -1,6 +1,6 @@
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +51,33 @@ def test_strangers_text_is_escaped(run: Path) -> None:
     path = run / "record.json"
     path.write_text(path.read_text().replace('"device": "cpu"', '"device": "<script>x</script>"'))
     assert "<script>" not in write_report(run).read_text()
+
+
+def leaves(value: object, path: tuple[object, ...] = ()) -> Iterator[tuple[object, ...]]:
+    """Where the numbers of a JSON value are."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value[:2])
+        for key, item in items:
+            yield from leaves(item, (*path, key))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield path
+
+
+def test_text_in_place_of_any_number_is_one_clear_error(run: Path) -> None:
+    path = run / "record.json"
+    whole = path.read_text()
+    places = [p for p in leaves(json.loads(whole)) if p[0] != "environment"]
+    assert len(places) > 40
+    for place in places:
+        values = json.loads(whole)
+        *parents, last = place
+        inner = values
+        for key in parents:
+            inner = inner[key]
+        inner[last] = "<b>"
+        path.write_text(json.dumps(values))
+        with pytest.raises(LeNetError, match=r"record\.json|recipe"):
+            read_run_record(path)
 
 
 def test_an_unfinished_run_has_no_report(run: Path) -> None:

@@ -24,6 +24,7 @@ VERBS = {
     "evaluate": "score a run or a model file on a split",
     "report": "draw the figures and the report of a finished run again",
     "study": "train a recipe under many seeds and summarize",
+    "compare": "say whether one recipe is better than another",
     "bench": "measure the speed of this machine's engines",
     "data": "fetch, list or verify the data sets",
     "recipes": "show the named recipes",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lenet.errors import LeNetError, RecipeError, RunError
 from lenet.options import (
     BenchOptions,
+    CompareOptions,
     DataOptions,
     EnvOptions,
     EvaluateOptions,
@@ -224,6 +225,27 @@ def study(arguments: Sequence[str]) -> int:
                 f"{figure.replace('_', ' '):<16}{s.mean:.2%}   {interval}"
                 f"sd {s.std:.2%}   min {s.min:.2%}   max {s.max:.2%}   n {s.n}"
             )
+    return 0
+
+
+def compare(arguments: Sequence[str]) -> int:
+    """Compare two studies or runs."""
+    options = parse(CompareOptions, "compare", arguments)
+    from lenet.compare import compare as compare_paths
+
+    found = compare_paths(options.a, options.b)
+    if options.json:
+        _print_json(asdict(found))
+        return 0
+    for p in found.pairs:
+        images = (
+            ""
+            if p.p_value is None
+            else f"   right only in one: {p.only_a_right}, {p.only_b_right}   p {p.p_value:.3f}"
+        )
+        scores = f"{found.a} {p.a_accuracy:.2%}   {found.b} {p.b_accuracy:.2%}"
+        print(f"seed {p.seed:>3}   {scores}{images}")
+    print(found.sentence)
     return 0
 
 

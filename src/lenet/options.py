@@ -101,6 +101,24 @@ class StudyOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """Say whether one recipe is better than another on the test images.
+
+    Examples:
+      lenet compare runs/study-default runs/study-fast
+      lenet compare runs/default-seed0 runs/fast-seed0
+    Studies are paired over the seeds they share, runs over the test images (McNemar's test).
+    """
+
+    a: Annotated[Positional[Path], tyro.conf.arg(metavar="STUDY|RUN")]
+    """A study's folder or record, or a run directory."""
+    b: Annotated[Positional[Path], tyro.conf.arg(metavar="STUDY|RUN")]
+    """What to compare it with."""
+    json: bool = False
+    """Print the comparison as one JSON object."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
     """Score a run or a model file on a split.
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, get_args
 
 from lenet.errors import RunError
 from lenet.evaluation import Scores
@@ -20,6 +20,7 @@ from lenet.files import write_text
 from lenet.recipes import from_dict
 
 RECORD_FILE = "record.json"
+STUDY_FILE = "study.json"
 METRICS_FILE = "metrics.jsonl"
 PREDICTIONS_FILE = "predictions.safetensors"
 
@@ -188,12 +189,26 @@ def read_run_record(path: Path) -> RunRecord:
         record = RunRecord(**{**values, "epochs": epochs})
         from_dict(record.recipe, source=str(path))
         for split in {"train", "test", *record.scores}:
-            Scores(**record.scores[split])
+            scores = Scores(**record.scores[split])
+            _check_numbers(scores)
+            if not all(isinstance(n, int) for row in scores.confusion for n in row):
+                raise TypeError("`confusion` holds something other than whole numbers")
         if not epochs:
             raise KeyError("epochs")
+        for item in (record, *epochs):
+            _check_numbers(item)
         return record
     except (TypeError, KeyError, AttributeError) as error:
         raise RunError(f"{path}: not a run record of this version of lenet ({error})") from None
+
+
+def _check_numbers(record: Any) -> None:
+    for f in fields(record):
+        kinds, value = get_args(f.type) or (f.type,), getattr(record, f.name)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        # JSON has no NaN: null stands for it.
+        if {int, float} & set(kinds) and value is not None and not is_number:
+            raise TypeError(f"`{f.name}` is {type(value).__name__}, expected a number")
 
 
 def read_study_record(path: Path) -> StudyRecord:

@@ -13,6 +13,7 @@ from pathlib import Path
 from lenet.errors import RunError
 from lenet.recipes import Recipe
 from lenet.records import (
+    STUDY_FILE,
     RunRecord,
     StudyRecord,
     command_line,
@@ -20,8 +21,6 @@ from lenet.records import (
     summarize_runs,
     write_record,
 )
-
-STUDY_FILE = "study.json"
 
 
 def run_study(
