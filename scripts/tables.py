@@ -67,11 +67,12 @@ def machine_line() -> str:
     machine = record.environment
     seconds = record.summary["training_s"]
     fast = read_study_record(RECORDS / "fast.json").summary["training_s"]
+    idle = read_benchmark("time_to_accuracy")["summary"][-1]["seconds"]
     return (
         f"`{record.command}` on {machine['num_cores']} cores ({machine['cpu']}), torch "
         f"{machine['packages']['torch']}, Python {machine['python']}, no GPU; "
-        f"a run trained for {seconds.mean:.0f} s, one of `fast` for {fast.mean:.0f} s, on one core "
-        f"with another run on the other, and other work on both."
+        f"a run trained for {seconds.mean:.0f} s, one of `fast` for {fast.mean:.0f} s, on one "
+        f"thread of a machine busy with other work. Idle, with both cores, `fast` takes {idle:.1f} s."
     )
 
 
