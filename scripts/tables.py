@@ -72,7 +72,7 @@ def machine_line() -> str:
         f"`{record.command}` on {machine['num_cores']} cores ({machine['cpu']}), torch "
         f"{machine['packages']['torch']}, Python {machine['python']}, no GPU; "
         f"a run trained for {seconds.mean:.0f} s, one of `fast` for {fast.mean:.0f} s, on one "
-        f"thread of a machine busy with other work. Idle, with both cores, `fast` takes {idle:.1f} s."
+        f"thread of a busy machine. Idle, with both cores, `fast` takes {idle:.1f} s."
     )
 
 
