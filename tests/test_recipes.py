@@ -7,6 +7,7 @@ from lenet.data.sources import DATASETS
 from lenet.errors import RecipeError
 from lenet.models import MODELS
 from lenet.models.lenet5 import ACTIVATIONS, POOLINGS, RESIZES
+from lenet.models.lenet5_1998 import INITS
 from lenet.recipes import RECIPES, SUMMARIES, Recipe, from_dict
 from lenet.training.losses import LOSSES
 from lenet.training.optimizers import OPTIMIZERS
@@ -31,8 +32,11 @@ def test_default_never_looks_at_the_test_images_while_training() -> None:
     [
         ("dataset", DATASETS),
         ("model", MODELS),
-        ("activation", ACTIVATIONS),
-        ("pooling", POOLINGS),
+        ("activation", (*ACTIVATIONS, "scaled_tanh")),
+        ("pooling", (*POOLINGS, "trainable")),
+        ("connections", ("dense", "table")),
+        ("output", ("linear", "rbf")),
+        ("init", ("torch", *INITS)),
         ("resize", RESIZES),
         ("loss", LOSSES),
         ("optimizer", OPTIMIZERS),
@@ -63,11 +67,34 @@ def test_every_recipe_has_a_summary() -> None:
         ({"activation": "gelu"}, r"`activation` \(='gelu'\) must be one of: tanh, relu"),
         ({"num_val": 5000, "test_as_validation": True}, "scored on one split"),
         ({"num_val": 60_000}, r"`num_val` \(=60000\)"),
+        ({"num_train": 60_001}, r"`num_train` \(=60001\)"),
+        ({"output": "rbf"}, r"`output` \(=rbf\) must be one of: linear when `model` is lenet5"),
+        ({"model": "lenet5-1998"}, r"`activation` \(=tanh\) must be one of: scaled_tanh"),
+        ({"loss": "map"}, r"`loss` \(=map\) is for `output` rbf"),
+        ({"optimizer": "sdlm"}, r"`model` \(=lenet5\) must be lenet5-1998 when `optimizer`"),
     ],
 )
 def test_a_value_out_of_range_is_named(changes: dict[str, object], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         replace(RECIPES["default"], **changes)  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 2}, r"`batch_size` \(=2\) must be 1"),
+        ({"weight_decay": 0.1}, r"`weight_decay` \(=0.1\) must be 0"),
+        ({"schedule": "linear"}, "rates are fixed within a pass"),
+        ({"label_smoothing": 0.1}, "no `label_smoothing`"),
+        ({"pooling": "max"}, r"`pooling` \(=max\) must be one of: trainable, average"),
+        ({"map_j": -1.0}, r"`map_j` \(=-1.0\)"),
+    ],
+)
+def test_what_the_papers_method_is_not_for_is_refused(
+    changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        replace(RECIPES["lecun1998"], **changes)  # type: ignore[arg-type]  # that is the point
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)

@@ -281,4 +281,8 @@ def test_a_full_disk_leaves_the_run_resumable(
 def test_every_recipe_trains_an_epoch(name: str, tiny_mnist: None, tmp_path: Path) -> None:
     recipe = replace(RECIPES[name], epochs=1)
     record = train(create_run(tmp_path / name, name, recipe, 0))
-    assert record.epochs[0].train_loss == pytest.approx(2.3, abs=0.2)
+    loss = record.epochs[0].train_loss
+    if recipe.output == "linear":
+        assert loss == pytest.approx(2.3, abs=0.2)
+    else:  # differences of squared distances of up to 200, on noise
+        assert 2 < loss < 200

@@ -19,7 +19,7 @@ from torch import nn
 
 from lenet.errors import CheckpointError
 from lenet.files import replacing
-from lenet.models import MODELS, LeNet5
+from lenet.models import MODELS, Network
 
 MODEL_FORMAT = 1
 MODEL_FILE = "model.safetensors"
@@ -77,7 +77,7 @@ def find_model(path: Path) -> Path:
     return path
 
 
-def load_model(path: Path) -> tuple[LeNet5, ModelCard]:
+def load_model(path: Path) -> tuple[Network, ModelCard]:
     """Read a model file; nothing in it is run.
 
     Args:
@@ -158,12 +158,11 @@ def _check_config(path: Path, card: ModelCard) -> None:
             raise CheckpointError(
                 f"{path}: `config.{key}` (={config[key]!r}) must be {type(default).__name__}"
             )
-    if not 2 <= config["num_classes"] <= MAX_CLASSES or not (
-        1 <= config["in_channels"] <= MAX_CHANNELS
-    ):
+    in_channels = config.get("in_channels", 1)
+    if not 2 <= config["num_classes"] <= MAX_CLASSES or not 1 <= in_channels <= MAX_CHANNELS:
         raise CheckpointError(
             f"{path}: `config` asks for {config['num_classes']} classes and "
-            f"{config['in_channels']} channels; at most {MAX_CLASSES} and {MAX_CHANNELS}"
+            f"{in_channels} channels; at most {MAX_CLASSES} and {MAX_CHANNELS}"
         )
     try:
         MODELS[card.model](**config)

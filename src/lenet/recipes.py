@@ -13,38 +13,50 @@ class Recipe:
 
     dataset: Literal["mnist", "fashion-mnist", "kmnist"] = "mnist"
     """Data set to train on."""
-    model: Literal["lenet5"] = "lenet5"
-    """Network."""
-    activation: Literal["tanh", "relu", "silu"] = "tanh"
-    """Squashing function after C1, C3, C5 and F6."""
-    pooling: Literal["average", "max"] = "average"
-    """What S2 and S4 do with each 2x2 window."""
+    model: Literal["lenet5", "lenet5-1998"] = "lenet5"
+    """Network: that of common PyTorch versions, or the paper's."""
+    activation: Literal["tanh", "relu", "silu", "scaled_tanh"] = "tanh"
+    """Squashing function after C1, C3, C5 and F6; lenet5-1998 has scaled_tanh."""
+    pooling: Literal["average", "max", "trainable"] = "average"
+    """What S2 and S4 do with each 2x2 window; trainable: the paper's coefficient and bias."""
+    connections: Literal["dense", "table"] = "dense"
+    """Which maps of S2 a map of C3 looks at: all, or those of the paper's Table I."""
+    output: Literal["linear", "rbf"] = "linear"
+    """Last layer: linear, or the paper's distances from fixed codes."""
+    init: Literal["torch", "sqrt", "linear"] = "torch"
+    """Initial weights: PyTorch's, or (lenet5-1998) by the root of the fan-in or the fan-in."""
     resize: Literal["pad", "stretch"] = "pad"
     """How 28x28 pixels become the 32x32 field: background on each side, or interpolation."""
     background: float = 0.0
     """What a background pixel becomes at the network's input (the paper: -0.1)."""
     ink: float = 1.0
     """What a full ink pixel becomes at the network's input (the paper: 1.175)."""
-    loss: Literal["cross_entropy"] = "cross_entropy"
-    """Loss function."""
+    loss: Literal["cross_entropy", "mse", "map"] = "cross_entropy"
+    """Loss function; mse and map are the paper's eqs. (8) and (9), for rbf outputs."""
+    map_j: float = 10.0
+    """Penalty of the rubbish class; for map alone."""
     distortions: Literal["none", "affine", "elastic"] = "none"
     """How training images are distorted, anew in each epoch."""
     label_smoothing: float = 0.0
     """Share of each target spread evenly over all classes, 0 to 1."""
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    """Optimizer; sgd has momentum 0.9."""
+    optimizer: Literal["adam", "adamw", "sgd", "sdlm"] = "adam"
+    """Optimizer; sgd has momentum 0.9, sdlm is the paper's, one pattern at a time."""
     lr: float = 1e-3
-    """Peak learning rate."""
+    """Peak learning rate; the paper's eta."""
     weight_decay: float = 0.0
     """L2 penalty (adam, sgd) or decoupled decay per unit of learning rate (adamw)."""
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """How the learning rate falls from its peak to zero, step by step."""
+    schedule: Literal["constant", "linear", "cosine", "lecun1998"] = "constant"
+    """How the learning rate falls from its peak; lecun1998: in the paper's steps between passes."""
     warmup: float = 0.0
     """Share of all steps over which the learning rate first rises linearly to its peak, 0 to 1."""
     batch_size: int = 32
     """Images a step."""
     epochs: int = 15
     """Passes over the training images."""
+    order: Literal["shuffled", "constant"] = "shuffled"
+    """A new random order for each epoch, or one for all."""
+    num_train: int = 0
+    """Train on that many of the training images, the same for all seeds; 0 for all."""
     num_val: int = 0
     """Training images cut off as the val split and scored after each epoch; 0 trains on all."""
     test_as_validation: bool = False
@@ -69,7 +81,56 @@ class Recipe:
                 f"`num_val` (={self.num_val}) must be 0 when `test_as_validation` is set: "
                 "an epoch is scored on one split"
             )
+        self._check_together()
 
+    def _check_together(self) -> None:
+        """Refuse what would be ignored, or what no code is for."""
+        for field, allowed in _BY_MODEL[self.model].items():
+            if getattr(self, field) not in allowed:
+                raise RecipeError(
+                    f"`{field}` (={getattr(self, field)}) must be one of: {', '.join(allowed)} "
+                    f"when `model` is {self.model}"
+                )
+        if self.loss != "cross_entropy" and (self.output != "rbf" or self.label_smoothing):
+            raise RecipeError(f"`loss` (={self.loss}) is for `output` rbf and no `label_smoothing`")
+        if self.optimizer == "sdlm":
+            for field, value in _WITH_SDLM.items():
+                if getattr(self, field) != value:
+                    raise RecipeError(
+                        f"`{field}` (={getattr(self, field)}) must be {value} when `optimizer` "
+                        "is sdlm"
+                    )
+            if self.schedule not in ("constant", "lecun1998"):
+                raise RecipeError(
+                    f"`schedule` (={self.schedule}) must be constant or lecun1998 when "
+                    "`optimizer` is sdlm: rates are fixed within a pass"
+                )
+
+
+_BY_MODEL: dict[str, dict[str, tuple[str, ...]]] = {
+    "lenet5": {
+        "activation": ("tanh", "relu", "silu"),
+        "pooling": ("average", "max"),
+        "connections": ("dense",),
+        "output": ("linear",),
+        "init": ("torch",),
+    },
+    "lenet5-1998": {
+        "activation": ("scaled_tanh",),
+        "pooling": ("trainable", "average"),
+        "init": ("sqrt", "linear"),
+        "resize": ("pad",),
+    },
+}
+_WITH_SDLM: dict[str, object] = {
+    "model": "lenet5-1998",
+    "pooling": "trainable",
+    "output": "rbf",
+    "batch_size": 1,
+    "warmup": 0.0,
+    "weight_decay": 0.0,
+    "label_smoothing": 0.0,
+}
 
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("background", -1e3, 1e3),
@@ -81,6 +142,8 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("batch_size", 1, 1_000_000),
     ("epochs", 1, 100_000),
     ("num_val", 0, 59_999),
+    ("num_train", 0, 60_000),
+    ("map_j", 0, 1000),
 )
 
 
@@ -155,10 +218,43 @@ _FAST = replace(
     epochs=3,
 )
 
-RECIPES: dict[str, Recipe] = {"default": _DEFAULT, "report": _REPORT, "fast": _FAST}
+# The paper's network and training, section III; what it leaves open: docs/lenet5-1998.md.
+# Command: lenet study lecun1998 --seeds 10. Record: records/lecun1998.json
+_LECUN1998 = Recipe(
+    model="lenet5-1998",
+    activation="scaled_tanh",
+    pooling="trainable",
+    connections="table",
+    output="rbf",
+    init="sqrt",
+    background=-0.1,
+    ink=1.175,
+    loss="map",
+    map_j=10.0,
+    optimizer="sdlm",
+    lr=0.0005,
+    schedule="lecun1998",
+    batch_size=1,
+    epochs=20,
+    order="constant",
+)
+
+# The paper's distortions: translation, scaling, squeezing, horizontal shear.
+# Command: lenet study lecun1998-distorted --seeds 5. Record: records/lecun1998-distorted.json
+_LECUN1998_DISTORTED = replace(_LECUN1998, distortions="affine")
+
+RECIPES: dict[str, Recipe] = {
+    "default": _DEFAULT,
+    "report": _REPORT,
+    "fast": _FAST,
+    "lecun1998": _LECUN1998,
+    "lecun1998-distorted": _LECUN1998_DISTORTED,
+}
 
 SUMMARIES: dict[str, str] = {
     "default": "LeNet-5 as a careful person trains it: all 60,000 images, test scored once",
     "report": "the notebook's settings, with the 10,000 test images as its validation",
     "fast": "the report's accuracy in seconds: relu, max pooling, three epochs",
+    "lecun1998": "the paper's network, trained as in the paper: one image at a time, 20 passes",
+    "lecun1998-distorted": "the same on randomly distorted images, anew in each pass",
 }

@@ -95,19 +95,13 @@ def _figures(
     path: Path, record: RunRecord, test: Digits, logits: Tensor
 ) -> "list[tuple[str, Figure]]":
     model, card = load_model(path / MODEL_FILE)
-    weights = model.state_dict()
     shown = (test.images, test.labels, logits, test.classes)
     return [
         ("losses", plots.losses_figure(record.epochs, test_loss=record.test_loss)),
         ("predictions", plots.predictions_figure(*shown)),
         ("mistakes", plots.mistakes_figure(*shown)),
         ("confusion", plots.confusion_figure(record.scores["test"]["confusion"], card.classes)),
-        (
-            "filters",
-            plots.filters_figure(
-                weights["feature_extractor.0.weight"], weights["feature_extractor.3.weight"]
-            ),
-        ),
+        ("filters", plots.filters_figure(*model.kernels())),
     ]
 
 

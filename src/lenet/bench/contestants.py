@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader, Subset
 from lenet import notebook
 from lenet.data.digits import Digits, batches, to_input
 from lenet.evaluation import evaluate
-from lenet.models import LeNet5
 from lenet.recipes import RECIPES
 from lenet.training import build_model, training_loop
 from lenet.training.engines import build_optimizer, choose_engine
@@ -202,7 +201,7 @@ def _repeat(
     return run
 
 
-def _onnx_runtime(model: LeNet5, path: Path, num_threads: int) -> Callable[[Tensor], object]:
+def _onnx_runtime(model: nn.Module, path: Path, num_threads: int) -> Callable[[Tensor], object]:
     import onnxruntime
     import onnxscript  # noqa: F401  # torch's exporter needs it
 
@@ -218,7 +217,7 @@ def _onnx_runtime(model: LeNet5, path: Path, num_threads: int) -> Callable[[Tens
     return lambda x: session.run(None, {"x": x.numpy()})
 
 
-def _export(model: LeNet5, x: Tensor, path: Path) -> None:
+def _export(model: nn.Module, x: Tensor, path: Path) -> None:
     torch.onnx.export(
         model,
         (x,),

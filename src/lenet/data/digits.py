@@ -106,6 +106,20 @@ def split_validation(
     )
 
 
+def subset(digits: Digits, num_images: int) -> Digits:
+    """Return that many of the images, drawn at random but always the same, in their order.
+
+    A smaller subset is part of every larger one.
+
+    Raises:
+        DataError: There are not so many.
+    """
+    if not 0 < num_images <= len(digits):
+        raise DataError(f"`num_images` (={num_images}) must lie between 1 and {len(digits)}")
+    chosen = _permutation(len(digits), f"subset {VALIDATION_SEED}")[:num_images]
+    return _select(digits, chosen.sort().values, digits.split)
+
+
 def order(num_images: int, seed: int, epoch: int) -> Tensor:
     """Return the order of an epoch's images: a permutation, (num_images,) int64, on the CPU."""
     return _permutation(num_images, f"order {seed} {epoch}")

@@ -110,6 +110,11 @@ class LeNet5(nn.Module):
             "ink": float(cast(Tensor, self.ink)),
         }
 
+    def kernels(self) -> tuple[Tensor, Tensor]:
+        """Return the kernels of C1 (6, C, 5, 5) and of C3 (16, 6, 5, 5)."""
+        c1, c3 = self.feature_extractor[0], self.feature_extractor[3]
+        return cast(Tensor, c1.weight).detach(), cast(Tensor, c3.weight).detach()
+
     def prepare(self, x: Tensor) -> Tensor:
         """Return the 32x32 field that C1 sees.
 

@@ -4,10 +4,15 @@ from lenet.native.adam import NativeAdam
 from lenet.native.build import NativeUnavailableError, build
 from lenet.native.distorter import Renderer, load_renderer
 from lenet.native.engine import NativeEngine
+from lenet.native.engine_1998 import NativeEngine1998
+
+Engine = NativeEngine | NativeEngine1998
 
 __all__ = [
+    "Engine",
     "NativeAdam",
     "NativeEngine",
+    "NativeEngine1998",
     "NativeUnavailableError",
     "Renderer",
     "build",

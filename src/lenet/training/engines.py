@@ -1,6 +1,7 @@
 """Who computes loss and gradients: the compiled kernels where they can, torch everywhere."""
 
 import logging
+import math
 import os
 import sys
 
@@ -10,10 +11,12 @@ from torch.optim import Optimizer
 
 from lenet.data.distortions import render
 from lenet.errors import LeNetError, RecipeError
-from lenet.models import LeNet5
+from lenet.models import LeNet5_1998, Network
 from lenet.native import (
+    Engine,
     NativeAdam,
     NativeEngine,
+    NativeEngine1998,
     NativeUnavailableError,
     Renderer,
     load_renderer,
@@ -27,15 +30,21 @@ logger = logging.getLogger(__name__)
 
 
 def choose_engine(
-    name: str, model: LeNet5, *, label_smoothing: float = 0.0, num_threads: int = 0
-) -> NativeEngine | None:
+    name: str,
+    model: Network,
+    *,
+    label_smoothing: float = 0.0,
+    rubbish: float | None = math.inf,
+    num_threads: int = 0,
+) -> Engine | None:
     """Return the native engine for a model, or None for torch's.
 
     Args:
         name: "native" insists; "auto" takes torch's where the kernels can't be had, and says why.
         model: Where it is decides too: the kernels are for the CPU.
-        label_smoothing: As in `nn.CrossEntropyLoss`.
-        num_threads: 0 for one a core.
+        label_smoothing: As in `nn.CrossEntropyLoss`; for `LeNet5`.
+        rubbish: As for `NativeEngine1998`; for `LeNet5_1998`.
+        num_threads: 0 for one a core; the 1998 network takes one.
 
     Raises:
         RecipeError: Not one of `ENGINES`.
@@ -47,18 +56,24 @@ def choose_engine(
     if name == "torch" or (name == "auto" and not on_cpu):
         return None
     try:
+        if isinstance(model, LeNet5_1998):
+            # Its kernels know no smoothing: torch's engine does.
+            return None if label_smoothing else NativeEngine1998(model, rubbish=rubbish)
         return NativeEngine(
             model, label_smoothing=label_smoothing, num_threads=num_threads or num_cores()
         )
     except NativeUnavailableError as error:
         if name == "native":
             raise LeNetError(f"the native engine can't be had: {error}") from None
-        logger.warning("torch's engine is used, some 5 times slower than the native one: %s", error)
+        times = 25 if isinstance(model, LeNet5_1998) else 5
+        logger.warning(
+            "torch's engine is used, some %d times slower than the native one: %s", times, error
+        )
         return None
 
 
 def build_optimizer(
-    recipe: Recipe, parameters: list[nn.Parameter], engine: NativeEngine | None
+    recipe: Recipe, parameters: list[nn.Parameter], engine: Engine | None
 ) -> Optimizer:
     """Return a recipe's optimizer, with a compiled step where there is one.
 
@@ -103,7 +118,7 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
-def torch_threads(engine: NativeEngine | None, num_threads: int) -> int:
+def torch_threads(engine: Engine | None, num_threads: int) -> int:
     """Return how many threads torch is to use beside an engine, or as one; 1 unless asked for.
 
     On work this small, torch's threads gain a fifth on an idle machine and stall a busy one
@@ -114,6 +129,6 @@ def torch_threads(engine: NativeEngine | None, num_threads: int) -> int:
     return 1
 
 
-def describe_engine(engine: NativeEngine | None) -> str:
+def describe_engine(engine: Engine | None) -> str:
     """Return a name for people and records."""
     return "torch" if engine is None else "native"

@@ -84,8 +84,10 @@ def training_loop(
     first_epoch: int = 0,
     lr_at: Callable[[int, int], float] | None = None,
     gradients: Callable[[Tensor, Tensor], BatchScores] | None = None,
+    learn: Callable[[Tensor, Tensor], BatchScores] | None = None,
     predict: Callable[[Tensor], Tensor] | None = None,
     measure: Callable[[Tensor, Tensor], Tensor] | None = None,
+    before_epoch: Callable[[int], None] | None = None,
     on_batch: Callable[[int, Tally], None] | None = None,
     on_epoch: Callable[[EpochResult], None] | None = None,
 ) -> tuple[nn.Module, Optimizer, tuple[list[float], list[float]]]:
@@ -108,8 +110,11 @@ def training_loop(
         lr_at: Learning rate by epoch and batch in it, both from 0; None leaves the optimizer's.
         gradients: Writes the gradients of a batch (images, labels) into the parameters and says
             how the batch was scored, in place of `criterion` and autograd.
+        learn: Does a batch's whole step, or one for each of its images, and says how they were
+            scored before it, in place of `criterion`, autograd and the optimizer.
         predict: Logits of a batch of images, in place of the model, for validation.
         measure: The loss that is reported, of (logits, labels), where that is not `criterion`.
+        before_epoch: Called with the epoch before its first batch.
         on_batch: Called after each step with the epoch and the tally so far.
         on_epoch: Called after each epoch.
 
@@ -124,6 +129,8 @@ def training_loop(
     valid_losses: list[float] = []
     for epoch in range(first_epoch, epochs):
         start = time.perf_counter()
+        if before_epoch is not None:
+            before_epoch(epoch)
         train, lr = _train_epoch(
             model,
             criterion,
@@ -133,6 +140,7 @@ def training_loop(
             epoch,
             lr_at,
             gradients,
+            learn,
             measure,
             on_batch,
         )
@@ -202,6 +210,7 @@ def _train_epoch(
     epoch: int,
     lr_at: Callable[[int, int], float] | None,
     gradients: Callable[[Tensor, Tensor], BatchScores] | None,
+    learn: Callable[[Tensor, Tensor], BatchScores] | None,
     measure: Callable[[Tensor, Tensor], Tensor] | None,
     on_batch: Callable[[int, Tally], None] | None,
 ) -> tuple[Tally, float]:
@@ -212,8 +221,9 @@ def _train_epoch(
             for group in optimizer.param_groups:
                 group["lr"] = lr_at(epoch, index)
         images, labels = images.to(device), labels.to(device)
-        if gradients is not None:
-            scores = gradients(images, labels)
+        compiled = learn or gradients
+        if compiled is not None:
+            scores = compiled(images, labels)
             tally.add(scores.loss, scores.num_correct, len(labels))
         else:
             optimizer.zero_grad(set_to_none=True)
@@ -223,7 +233,8 @@ def _train_epoch(
             if measure is not None:
                 loss = measure(logits.detach(), labels)
             tally.add_logits(loss, logits, labels)
-        optimizer.step()
+        if learn is None:
+            optimizer.step()
         if on_batch is not None:
             on_batch(epoch, tally)
     if tally.num_images == 0:

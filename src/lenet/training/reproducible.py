@@ -8,19 +8,29 @@ from contextlib import contextmanager
 import torch
 
 from lenet.data.digits import Digits
-from lenet.models import MODELS, LeNet5
+from lenet.models import LeNet5, LeNet5_1998, Network
 from lenet.recipes import Recipe
 
 
-def build_model(recipe: Recipe, seed: int, *, num_classes: int = 10) -> LeNet5:
+def build_model(recipe: Recipe, seed: int, *, num_classes: int = 10) -> Network:
     """Return the recipe's network with the seed's initial weights, on the CPU.
 
-    The weights are PyTorch's defaults, drawn after `torch.manual_seed(seed)` as in the notebook;
-    the caller's own random state is left as it was.
+    The weights of `LeNet5` are PyTorch's defaults, drawn after `torch.manual_seed(seed)` as in the
+    notebook; the caller's own random state is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return MODELS[recipe.model](
+        if recipe.model == "lenet5-1998":
+            return LeNet5_1998(
+                num_classes,
+                connections=recipe.connections,
+                pooling=recipe.pooling,
+                output=recipe.output,
+                init=recipe.init,
+                background=recipe.background,
+                ink=recipe.ink,
+            )
+        return LeNet5(
             num_classes,
             activation=recipe.activation,
             pooling=recipe.pooling,

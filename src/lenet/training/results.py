@@ -11,7 +11,7 @@ from lenet.checkpoint import MODEL_FILE, ModelCard, save_model
 from lenet.data.digits import Digits
 from lenet.evaluation import Scores, score_logits
 from lenet.files import replacing
-from lenet.models import LeNet5
+from lenet.models import Network
 from lenet.records import (
     PREDICTIONS_FILE,
     RECORD_FILE,
@@ -26,7 +26,7 @@ from lenet.training.directory import Run
 
 def write_results(
     run: Run,
-    model: LeNet5,
+    model: Network,
     splits: Sequence[Digits],
     epochs: Sequence[EpochScores],
     *,

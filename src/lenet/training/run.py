@@ -5,7 +5,6 @@ the resume state is written after each epoch and holds everything up to it, so a
 any point goes on from its last whole epoch and ends with the same model, byte for byte.
 """
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,7 @@ from filelock import Timeout
 from torch import Tensor
 
 from lenet.checkpoint import load_state, save_state
-from lenet.data.digits import Digits, batches, load, split_validation
+from lenet.data.digits import Digits, batches, load, split_validation, subset
 from lenet.device import choose_device, describe_device
 from lenet.errors import CheckpointError, RecipeError, RunError
 from lenet.evaluation import compute_logits
@@ -36,11 +35,11 @@ from lenet.training.engines import (
     torch_threads,
 )
 from lenet.training.loop import EpochResult, training_loop
-from lenet.training.losses import LOSSES
+from lenet.training.losses import LOSSES, rubbish_penalty
 from lenet.training.reproducible import build_model, deterministic, fingerprint, threads
 from lenet.training.results import write_results
 from lenet.training.sampling import Sampling
-from lenet.training.schedules import lr_factor
+from lenet.training.stepping import Stepping
 from lenet.training.watcher import Watcher
 
 STATE_FILE = "resume.pt"
@@ -116,12 +115,23 @@ class _Session:
                     "training images"
                 )
             self.train, self.val = split_validation(data, recipe.num_val)
+        if recipe.num_train:
+            if recipe.num_train > len(self.train):
+                raise RecipeError(
+                    f"`num_train` (={recipe.num_train}) must be at most the {len(self.train)} "
+                    "training images"
+                )
+            self.train = subset(self.train, recipe.num_train)
         self.data_sha256 = {digits.split: fingerprint(digits) for digits in (data, self.test)}
         # What a resumed run must find unchanged.
         self.identity = {"recipe": asdict(recipe), "seed": run.seed, "data": self.data_sha256}
         self.model = build_model(recipe, run.seed, num_classes=len(data.classes)).to(device)
         self.engine = choose_engine(
-            engine, self.model, label_smoothing=recipe.label_smoothing, num_threads=num_threads
+            engine,
+            self.model,
+            label_smoothing=recipe.label_smoothing,
+            rubbish=rubbish_penalty(LOSSES[recipe.loss](0.0, recipe.map_j)),
+            num_threads=num_threads,
         )
         self.takes_bytes = self.engine is not None
         self.logits: Callable[[Tensor], Tensor] = (
@@ -161,24 +171,15 @@ class _Session:
     def run_to_end(self) -> RunRecord:
         recipe, run = self.run.recipe, self.run
         images, labels = self.train.images.to(self.device), self.train.labels.to(self.device)
-        steps = math.ceil(len(images) / recipe.batch_size)
-        warmup = round(recipe.warmup * recipe.epochs * steps)
-
-        def lr_at(epoch: int, index: int) -> float:
-            return recipe.lr * lr_factor(
-                recipe.schedule,
-                epoch * steps + index,
-                num_steps=recipe.epochs * steps,
-                num_warmup_steps=warmup,
-            )
+        stepping = Stepping(recipe, run.seed, self.model, self.optimizer, self.engine, images)
 
         def train_loader(epoch: int) -> Iterable[tuple[Tensor, Tensor]]:
             return batches(
                 images,
                 labels,
-                batch_size=recipe.batch_size,
+                batch_size=stepping.images_a_batch,
                 seed=run.seed,
-                epoch=epoch,
+                epoch=stepping.order_of(epoch),
                 as_bytes=self.takes_bytes,
                 sample=self.sampling.epoch(images, labels, epoch),
             )
@@ -189,7 +190,7 @@ class _Session:
         with deterministic(self.device):
             training_loop(
                 self.model,
-                LOSSES[recipe.loss](recipe.label_smoothing),
+                stepping.criterion,
                 self.optimizer,
                 train_loader,
                 self._valid_loader(),
@@ -197,11 +198,12 @@ class _Session:
                 self.device,
                 print_every=0,
                 first_epoch=len(self.epochs),
-                lr_at=lr_at,
-                gradients=None if self.engine is None else self.engine.loss_and_gradients,
+                lr_at=stepping.lr_at,
+                gradients=stepping.gradients,
+                learn=stepping.learn,
                 predict=self.logits,
-                # Smoothed labels are to be learned from; figures are of the labels as they are.
-                measure=LOSSES[recipe.loss](0.0) if recipe.label_smoothing else None,
+                measure=stepping.measure,
+                before_epoch=stepping.before_epoch,
                 on_batch=None if self.watcher is None else self.watcher.batch,
                 on_epoch=self._keep,
             )

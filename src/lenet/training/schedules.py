@@ -7,10 +7,20 @@ peak learning rate.
 import math
 from collections.abc import Callable
 
+# eta in passes of 20: 0.0005 for two, 0.0002 for three, 0.0001 for three, 0.00005 for four, then
+# 0.00001. Source: LeCun et al. 1998, section III.B.
+_LECUN_1998 = ((2 / 20, 1.0), (5 / 20, 0.4), (8 / 20, 0.2), (12 / 20, 0.1), (1.0, 0.02))
+
+
+def _lecun1998(done: float) -> float:
+    return next(factor for end, factor in _LECUN_1998 if done < end)
+
+
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda done: 1.0,
     "linear": lambda done: 1.0 - done,
     "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
+    "lecun1998": _lecun1998,
 }
 
 

@@ -1,0 +1,102 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from lenet.data import order, to_input
+from lenet.models import LeNet5_1998
+from lenet.recipes import RECIPES
+from lenet.training.curvature import estimate_curvature
+from lenet.training.losses import MAP, MSE, rubbish_penalty
+from lenet.training.reproducible import build_model
+from lenet.training.schedules import lr_factor
+from lenet.training.sdlm import StochasticDiagonalLM, refresh_curvature
+
+
+def test_a_step_is_the_papers() -> None:
+    torch.manual_seed(0)
+    parameters = [nn.Parameter(torch.randn(3, 2)), nn.Parameter(torch.randn(4))]
+    h = [torch.rand(3, 2) * 5, torch.zeros(4)]
+    optimizer = StochasticDiagonalLM(parameters, lr=0.0005)
+    optimizer.set_curvature(h)
+    before = [p.detach().clone() for p in parameters]
+    for p in parameters:
+        p.grad = torch.randn_like(p)
+    optimizer.step()
+    for p, old, h_kk, rate in zip(parameters, before, h, optimizer.rates(), strict=True):
+        assert p.grad is not None
+        torch.testing.assert_close(rate, 0.0005 / (0.02 + h_kk))
+        torch.testing.assert_close(p.detach(), old - rate * p.grad)
+    # The ceiling eta / mu where nothing curves.
+    assert float(optimizer.rates()[1].max()) == pytest.approx(0.025)
+
+
+def test_curvature_is_kept_in_the_state() -> None:
+    model = LeNet5_1998()
+    optimizer = StochasticDiagonalLM(model.parameters(), lr=0.0005)
+    optimizer.set_curvature(estimate_curvature(model, torch.rand(2, 1, 28, 28), rubbish=None))
+    other = StochasticDiagonalLM(model.parameters(), lr=1.0)
+    other.load_state_dict(optimizer.state_dict())
+    for a, b in zip(optimizer.rates(), other.rates(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_curvature_is_of_500_patterns_drawn_for_the_pass() -> None:
+    torch.manual_seed(1)
+    images = torch.randint(0, 256, (600, 28, 28), dtype=torch.uint8)
+    model = LeNet5_1998()
+    optimizer = StochasticDiagonalLM(model.parameters(), lr=0.0005)
+    refresh_curvature(optimizer, model, images, rubbish=3.0, seed=5, epoch=2)
+    x = to_input(images[order(600, 5, 2)[:500]])
+    expected = estimate_curvature(model, x, rubbish=3.0)
+    for parameter, h_kk in zip(model.parameters(), expected, strict=True):
+        assert torch.equal(optimizer.state[parameter]["h_kk"], h_kk)
+
+
+def test_eta_falls_between_passes_as_in_the_paper() -> None:
+    eta = [
+        0.0005 * lr_factor("lecun1998", epoch * 60_000 + step, num_steps=20 * 60_000,
+                           num_warmup_steps=0)
+        for epoch in range(20)
+        for step in (0, 59_999)
+    ]  # fmt: skip
+    expected = [0.0005] * 2 + [0.0002] * 3 + [0.0001] * 3 + [0.00005] * 4 + [0.00001] * 8
+    assert eta[::2] == pytest.approx(expected)
+    assert eta[1::2] == pytest.approx(expected)
+
+
+def test_the_mse_is_the_mean_penalty_of_the_true_class() -> None:
+    logits = -torch.rand(4, 10) * 50
+    labels = torch.tensor([3, 1, 4, 1])
+    expected = -sum(float(logits[i, label]) for i, label in enumerate(labels)) / 4
+    assert float(MSE()(logits, labels)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("j", [0.5, 10.0, float("inf")])
+def test_map_is_equation_9(j: float) -> None:
+    penalties = torch.rand(4, 10, dtype=torch.float64) * 20
+    labels = torch.tensor([3, 1, 4, 1])
+    rubbish = torch.exp(torch.tensor(-j, dtype=torch.float64))
+    expected = (
+        penalties[torch.arange(4), labels] + torch.log(rubbish + torch.exp(-penalties).sum(1))
+    ).mean()
+    torch.testing.assert_close(MAP(j)(-penalties, labels), expected)
+    if j == float("inf"):
+        cross_entropy = nn.CrossEntropyLoss()(-penalties, labels)
+        torch.testing.assert_close(MAP(j)(-penalties, labels), cross_entropy)
+
+
+def test_each_loss_names_its_rubbish_class() -> None:
+    assert rubbish_penalty(MSE()) is None
+    assert rubbish_penalty(MAP(4.0)) == 4.0
+    assert rubbish_penalty(nn.CrossEntropyLoss()) == float("inf")
+
+
+def test_recipes_build_the_papers_network() -> None:
+    recipe = RECIPES["lecun1998"]
+    model = build_model(recipe, 0)
+    assert isinstance(model, LeNet5_1998)
+    assert sum(p.numel() for p in model.parameters()) == 60_000
+    again = build_model(replace(recipe, connections="dense"), 0)
+    assert sum(p.numel() for p in again.parameters()) == 60_900
