@@ -47,11 +47,18 @@ def test_curvature_is_of_500_patterns_drawn_for_the_pass() -> None:
     images = torch.randint(0, 256, (600, 28, 28), dtype=torch.uint8)
     model = LeNet5_1998()
     optimizer = StochasticDiagonalLM(model.parameters(), lr=0.0005)
-    refresh_curvature(optimizer, model, images, rubbish=3.0, seed=5, epoch=2)
-    x = to_input(images[order(600, 5, 2)[:500]])
-    expected = estimate_curvature(model, x, rubbish=3.0)
-    for parameter, h_kk in zip(model.parameters(), expected, strict=True):
-        assert torch.equal(optimizer.state[parameter]["h_kk"], h_kk)
+    estimates = [
+        estimate_curvature(model, to_input(images[order(600, 5, epoch)[:500]]), rubbish=3.0)
+        for epoch in range(3)
+    ]
+    for running in (False, True):
+        for epoch in range(3):
+            refresh_curvature(
+                optimizer, model, images, rubbish=3.0, running=running, seed=5, epoch=epoch
+            )
+        for parameter, *h_kk in zip(model.parameters(), *estimates, strict=True):
+            expected = torch.stack(h_kk).mean(0) if running else h_kk[-1]
+            torch.testing.assert_close(optimizer.state[parameter]["h_kk"], expected)
 
 
 def test_eta_falls_between_passes_as_in_the_paper() -> None:

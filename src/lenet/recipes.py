@@ -41,6 +41,8 @@ class Recipe:
     """Share of each target spread evenly over all classes, 0 to 1."""
     optimizer: Literal["adam", "adamw", "sgd", "sdlm"] = "adam"
     """Optimizer; sgd has momentum 0.9, sdlm is the paper's, one pattern at a time."""
+    curvature: Literal["fresh", "running"] = "running"
+    """Of sdlm: estimated anew for each pass, as the paper is worded, or averaged over them."""
     lr: float = 1e-3
     """Peak learning rate; the paper's eta."""
     weight_decay: float = 0.0

@@ -25,15 +25,16 @@ class StochasticDiagonalLM(Optimizer):
         """Take the parameters; until `set_curvature`, h_kk is 0."""
         super().__init__(params, {"lr": lr, "mu": mu})
 
-    def set_curvature(self, h_kk: Sequence[Tensor]) -> None:
+    def set_curvature(self, h_kk: Sequence[Tensor], *, share: float = 1.0) -> None:
         """Fix h_kk for the steps to come.
 
         Args:
             h_kk: Of each parameter in its order and shape, at least 0.
+            share: Of these values in the new ones, the rest being the old ones; 1 forgets them.
         """
         parameters = [p for group in self.param_groups for p in group["params"]]
         for parameter, h in zip(parameters, h_kk, strict=True):
-            self.state[parameter]["h_kk"] = h.detach().clone()
+            self.state[parameter]["h_kk"] = self._h_kk(parameter).lerp(h.detach(), share)
 
     def rates(self) -> list[Tensor]:
         """Return eps_k = eta / (mu + h_kk) of each parameter."""
@@ -72,19 +73,23 @@ def refresh_curvature(
     images: Tensor,
     *,
     rubbish: float | None,
+    running: bool,
     seed: int,
     epoch: int,
 ) -> None:
-    """Estimate h_kk anew, as the paper does before each pass.
+    """Estimate h_kk on patterns drawn for a pass, as the paper does before each.
 
     Args:
         optimizer: Of the model's parameters, in their order.
         model: As for `estimate_curvature`.
         images: (N, 28, 28) uint8, the training images, undistorted.
         rubbish: As for `estimate_curvature`.
+        running: Average over the passes so far, this one included; otherwise, as the paper is
+            worded, this estimate replaces the last. Why: docs/lenet5-1998.md, "open questions".
         seed: Of the run; decides which patterns.
         epoch: Counted from 0; decides which patterns too.
     """
     # The paper does not say which 500: here a fresh draw for each pass.
     chosen = order(len(images), seed, epoch)[:CURVATURE_PATTERNS].to(images.device)
-    optimizer.set_curvature(estimate_curvature(model, to_input(images[chosen]), rubbish=rubbish))
+    h_kk = estimate_curvature(model, to_input(images[chosen]), rubbish=rubbish)
+    optimizer.set_curvature(h_kk, share=1 / (epoch + 1) if running else 1.0)

@@ -86,6 +86,7 @@ class Stepping:
             self._model,
             self._images,
             rubbish=rubbish_penalty(self.criterion),
+            running=self._recipe.curvature == "running",
             seed=self._seed,
             epoch=epoch,
         )
