@@ -231,8 +231,8 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(
 @pytest.mark.parametrize(
     "changes",
     [
+        {"lr": 1e-5, "loss": "map", "map_j": 5.0},
         {"lr": 1e-5},
-        {"lr": 1e-5, "loss": "mse"},
         {"optimizer": "adam", "schedule": "linear", "lr": 1e-3, "batch_size": 16},
     ],
     ids=["map", "mse", "adam"],

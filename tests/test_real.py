@@ -62,6 +62,7 @@ def test_benchmarks_run(tmp_path: Path) -> None:
         "engines.py": ("--seeds", "1"),
         "growth.py": ("--rounds", "1", "--images", "640"),
         "kill_resume.py": ("--kills", "2", "--epochs", "2"),
+        "lecun1998.py": ("road", "--seeds", "1", "--epochs", "1", "--num-train", "500"),
         "step.py": ("--rounds", "1"),
         "time_to_accuracy.py": ("--seeds", "1", "--notebook-epochs", "1", "--images", "6000"),
     }
@@ -70,6 +71,41 @@ def test_benchmarks_run(tmp_path: Path) -> None:
     for name, flags in small.items():
         out = run(sys.executable, folder / name, *flags, cwd=tmp_path)
         assert json.loads(out.splitlines()[-1])["benchmark"] == name.removesuffix(".py")
+
+
+def test_the_paper_s_effective_rates_of_the_first_pass(tmp_path: Path) -> None:
+    """From about 7e-5 to 0.016, says section III.B; ours: 8e-5 to 1e-4, and 0.011 to 0.020."""
+    import torch
+
+    from lenet.data import load
+    from lenet.models import LeNet5_1998
+    from lenet.recipes import RECIPES
+    from lenet.training import build_model
+    from lenet.training.optimizers import OPTIMIZERS
+    from lenet.training.sdlm import StochasticDiagonalLM, refresh_curvature
+
+    recipe, images = RECIPES["lecun1998"], load("mnist", "train").images
+    for seed in range(3):
+        model = build_model(recipe, seed)
+        optimizer = OPTIMIZERS[recipe.optimizer](list(model.parameters()), recipe.lr, 0.0)
+        assert isinstance(model, LeNet5_1998)
+        assert isinstance(optimizer, StochasticDiagonalLM)
+        refresh_curvature(optimizer, model, images, rubbish=None, running=True, seed=seed, epoch=0)
+        rates = torch.cat([rate.flatten() for rate in optimizer.rates()])
+        assert 5e-5 < float(rates.min()) < 1.3e-4
+        assert 0.009 < float(rates.max()) < 0.022
+
+
+def test_a_seed_in_company_is_the_seed_alone(tmp_path: Path) -> None:
+    flags = ("lecun1998-distorted", "--epochs", "2", "--num-train", "1500")
+    lenet = (sys.executable, "-m", "lenet")
+    study = ("study", *flags, "--seeds", "2", "--jobs", "2", "--out", "company")
+    run(*lenet, *study, cwd=tmp_path)
+    for seed in ("0", "1"):
+        run(*lenet, "train", *flags, "--seed", seed, "--out", seed, "--quiet", cwd=tmp_path)
+        alone = (tmp_path / seed / "model.safetensors").read_bytes()
+        company = tmp_path / "company" / f"seed-{seed}" / "model.safetensors"
+        assert company.read_bytes() == alone
 
 
 def test_bench_measures_every_contestant(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ _FAST = replace(
 )
 
 # The paper's network and training, section III; what it leaves open: docs/lenet5-1998.md.
-# Command: lenet study lecun1998 --seeds 10. Record: records/lecun1998.json
+# Command: lenet study lecun1998 --seeds 8. Record: records/lecun1998.json
 _LECUN1998 = Recipe(
     model="lenet5-1998",
     activation="scaled_tanh",
@@ -231,8 +231,7 @@ _LECUN1998 = Recipe(
     init="sqrt",
     background=-0.1,
     ink=1.175,
-    loss="map",
-    map_j=10.0,
+    loss="mse",
     optimizer="sdlm",
     lr=0.0005,
     schedule="lecun1998",
@@ -242,7 +241,7 @@ _LECUN1998 = Recipe(
 )
 
 # The paper's distortions: translation, scaling, squeezing, horizontal shear.
-# Command: lenet study lecun1998-distorted --seeds 5. Record: records/lecun1998-distorted.json
+# Command: lenet study lecun1998-distorted --seeds 3. Record: records/lecun1998-distorted.json
 _LECUN1998_DISTORTED = replace(_LECUN1998, distortions="affine")
 
 RECIPES: dict[str, Recipe] = {
