@@ -5,7 +5,7 @@ Run: `.venv/bin/python benchmarks/lecun1998.py PART [--seeds 5] [--epochs N] [--
 PART is one of
   passes  Fig. 5: error against passes. Scores the test images after each pass, for the figure
           alone; nothing is chosen by it. The other parts score them once, at the end.
-  sizes   Fig. 6: error for 15,000, 30,000 and 60,000 training images.
+  sizes   Fig. 6: error for 15,000 and 30,000 training images (60,000: `lenet study lecun1998`).
   road    from `lecun1998` to `default` and beyond, one change at a time.
 
 Runs lie in runs/lecun1998-PART (`--out` names another folder), so what was stopped goes on.
@@ -25,7 +25,8 @@ from lenet.records import command_line, environment, read_run_record, summarize
 from lenet.study import run_study
 
 PAPER = RECIPES["lecun1998"]
-SIZES = (15_000, 30_000, 60_000)
+SIZES = (15_000, 30_000)
+"""60,000 is `lecun1998` itself."""
 ROAD: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("lecun1998", "the paper's network and training", {}),
     ("dense", "C3 looks at every map of S2", {"connections": "dense"}),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lenet.evaluation import Scores as Scores
     from lenet.evaluation import evaluate as evaluate
     from lenet.models.lenet5 import LeNet5 as LeNet5
+    from lenet.models.lenet5_1998 import LeNet5_1998 as LeNet5_1998
     from lenet.plots import plot_losses as plot_losses
     from lenet.recipes import RECIPES as RECIPES
     from lenet.recipes import Recipe as Recipe
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Digits": "lenet.data.digits",
     "LeNet5": "lenet.models.lenet5",
+    "LeNet5_1998": "lenet.models.lenet5_1998",
     "LeNetError": "lenet.errors",
     "RECIPES": "lenet.recipes",
     "Recipe": "lenet.recipes",
@@ -49,6 +51,7 @@ _HOMES = {
 __all__ = [  # noqa: RUF022  # the same order as _HOMES, checked by a test
     "Digits",
     "LeNet5",
+    "LeNet5_1998",
     "LeNetError",
     "RECIPES",
     "Recipe",

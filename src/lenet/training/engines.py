@@ -65,7 +65,7 @@ def choose_engine(
     except NativeUnavailableError as error:
         if name == "native":
             raise LeNetError(f"the native engine can't be had: {error}") from None
-        times = 25 if isinstance(model, LeNet5_1998) else 5
+        times = 50 if isinstance(model, LeNet5_1998) else 5
         logger.warning(
             "torch's engine is used, some %d times slower than the native one: %s", times, error
         )
