@@ -65,7 +65,7 @@ def studies_of(part: str, epochs: int) -> list[tuple[str, str, Recipe]]:
             (f"{size}", f"{size:,} images", replace(PAPER, num_train=size, epochs=epochs or 20))
             for size in SIZES
         ]
-    recipe, found = replace(PAPER, epochs=epochs or 4), []
+    recipe, found = replace(PAPER, epochs=epochs or 3), []
     for name, title, changes in ROAD:
         recipe = replace(recipe, **changes)
         found.append((name, title, recipe))

@@ -217,7 +217,7 @@ def test_schedules_equal_torchs_own() -> None:
             scheduler.step()
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS.keys() - {"sdlm"}))  # not torch's: test_sdlm.py
 def test_optimizers_equal_torchs_unfused_ones(name: str) -> None:
     theirs = {
         "adam": lambda p: torch.optim.Adam(p, lr=0.01, weight_decay=0.1),

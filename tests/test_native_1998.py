@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lenet.data import to_input
+from lenet.errors import LeNetError
 from lenet.evaluation import BatchScores
 from lenet.models import LeNet5_1998
 from lenet.native import NativeEngine1998, NativeUnavailableError
@@ -190,6 +191,13 @@ def test_without_a_compiler_torch_takes_over(
     monkeypatch.delenv("CXX", raising=False)
     assert choose_engine("auto", LeNet5_1998()) is None
     assert "no C++ compiler found" in caplog.text
+
+
+def test_label_smoothing_is_left_to_torch(caplog: pytest.LogCaptureFixture) -> None:
+    assert choose_engine("auto", LeNet5_1998(output="linear"), label_smoothing=0.1) is None
+    assert "no label smoothing" in caplog.text
+    with pytest.raises(LeNetError, match="no label smoothing"):
+        choose_engine("native", LeNet5_1998(output="linear"), label_smoothing=0.1)
 
 
 @pytest.fixture

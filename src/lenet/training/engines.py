@@ -57,8 +57,9 @@ def choose_engine(
         return None
     try:
         if isinstance(model, LeNet5_1998):
-            # Its kernels know no smoothing: torch's engine does.
-            return None if label_smoothing else NativeEngine1998(model, rubbish=rubbish)
+            if label_smoothing:
+                raise NativeUnavailableError("those of lenet5-1998 know no label smoothing")
+            return NativeEngine1998(model, rubbish=rubbish)
         return NativeEngine(
             model, label_smoothing=label_smoothing, num_threads=num_threads or num_cores()
         )
