@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from lenet.data.digits import Digits, batches, load, order, split_validation, to_input
+from lenet.data.digits import (
+    Digits,
+    batches,
+    load,
+    order,
+    split_validation,
+    subset,
+    to_input,
+)
 from lenet.data.idx import parse
 from lenet.data.sources import Dataset
 from lenet.errors import DataError
@@ -184,3 +192,16 @@ def test_images_and_labels_of_different_number_are_refused() -> None:
     digits = make_digits(10)
     with pytest.raises(DataError, match="10 images, but 9 labels"):
         batches(digits.images, digits.labels[:9], batch_size=2)
+
+
+def test_subsets_are_nested_and_always_the_same() -> None:
+    digits = make_digits(60)
+    small, large = subset(digits, 10), subset(digits, 30)
+    assert torch.equal(small.images, subset(digits, 10).images)
+    places = [set(positions(to_input(part.images))) for part in (small, large)]
+    assert [len(place) for place in places] == [10, 30]
+    assert places[0] < places[1]
+    assert torch.equal(subset(digits, 60).images, digits.images)
+    for num_images in (0, 61):
+        with pytest.raises(DataError, match=rf"=({num_images})\)"):
+            subset(digits, num_images)

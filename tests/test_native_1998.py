@@ -21,7 +21,9 @@ from lenet.training import create_run, open_run, train
 from lenet.training.curvature import estimate_curvature
 from lenet.training.engines import choose_engine
 from lenet.training.losses import MAP, MSE
+from lenet.training.reproducible import build_model
 from lenet.training.sdlm import StochasticDiagonalLM
+from lenet.training.stepping import PATTERNS_A_CALL, Stepping
 
 VARIANTS = [
     (connections, pooling, output)
@@ -198,6 +200,16 @@ def test_label_smoothing_is_left_to_torch(caplog: pytest.LogCaptureFixture) -> N
     assert "no label smoothing" in caplog.text
     with pytest.raises(LeNetError, match="no label smoothing"):
         choose_engine("native", LeNet5_1998(output="linear"), label_smoothing=0.1)
+
+
+def test_the_loop_gets_many_patterns_a_call() -> None:
+    recipe, images = RECIPES["lecun1998"], torch.zeros(70, 28, 28, dtype=torch.uint8)
+    model = build_model(recipe, 0)
+    optimizer = StochasticDiagonalLM(model.parameters(), lr=recipe.lr)
+    engine = choose_engine("native", model, rubbish=None)
+    stepping = Stepping(recipe, 0, model, optimizer, engine, images)
+    assert stepping.learn is not None
+    assert stepping.images_a_batch == PATTERNS_A_CALL
 
 
 @pytest.fixture

@@ -88,6 +88,8 @@ def test_a_value_out_of_range_is_named(changes: dict[str, object], message: str)
         ({"label_smoothing": 0.1}, "no `label_smoothing`"),
         ({"pooling": "max"}, r"`pooling` \(=max\) must be one of: trainable, average"),
         ({"map_j": -1.0}, r"`map_j` \(=-1.0\)"),
+        ({"map_j": 3.0}, r"`map_j` \(=3.0\) has no effect when `loss` is mse"),
+        ({"optimizer": "adam", "curvature": "fresh"}, r"`curvature` \(=fresh\) has no effect"),
     ],
 )
 def test_what_the_papers_method_is_not_for_is_refused(

@@ -260,6 +260,18 @@ def test_seed_and_validation_size_are_checked(tiny_mnist: None, tmp_path: Path) 
         train(run)
 
 
+def test_fewer_training_images_are_those_that_are_trained_and_scored(
+    make: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = make("run", replace(SMALL, num_train=40, num_val=10))
+    record = read_run_record(path / "record.json")
+    assert record.num_train_images == record.scores["train"]["num_images"] == 40
+    assert record.scores["val"]["num_images"] == 10
+    run = create_run(tmp_path / "many", "default", replace(SMALL, num_train=51, num_val=10), 0)
+    with pytest.raises(RecipeError, match=r"`num_train` \(=51\) must be at most the 50"):
+        train(run)
+
+
 def test_a_full_disk_leaves_the_run_resumable(
     make: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

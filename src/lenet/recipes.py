@@ -95,6 +95,12 @@ class Recipe:
                 )
         if self.loss != "cross_entropy" and (self.output != "rbf" or self.label_smoothing):
             raise RecipeError(f"`loss` (={self.loss}) is for `output` rbf and no `label_smoothing`")
+        for field, used in (("map_j", self.loss == "map"), ("curvature", self.optimizer == "sdlm")):
+            if not used and getattr(self, field) != getattr(Recipe, field):
+                raise RecipeError(
+                    f"`{field}` (={getattr(self, field)}) has no effect when `loss` is "
+                    f"{self.loss} and `optimizer` {self.optimizer}"
+                )
         if self.optimizer == "sdlm":
             for field, value in _WITH_SDLM.items():
                 if getattr(self, field) != value:
