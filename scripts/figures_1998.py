@@ -52,7 +52,8 @@ def passes_figure() -> "Figure":
     axes.plot(19, 0.35, "*", color="black", ms=11, label="paper: training error 0.35 %")
     seeds = study["test_error"]["n"]
     axes.set(
-        title=f"Error against passes (mean and range of {seeds} seeds)",
+        title="Error against passes, "
+        + (f"mean and range of {seeds} seeds" if seeds > 1 else "one seed"),
         xlabel="Pass through the training images",
         ylabel="Error, %",
         ylim=(0, 5),
@@ -74,11 +75,11 @@ def sizes_figure() -> "Figure":
         errors = [*(s[f"{kind}_error"] for s in studies), asdict(whole)]
         means = [e["mean"] for e in errors]
         spread = [
-            [e["mean"] - e["low"] for e in errors],
-            [e["high"] - e["mean"] for e in errors],
+            [e["mean"] - e["min"] for e in errors],
+            [e["max"] - e["mean"] for e in errors],
         ]
         numbers = [*(s["recipe"]["num_train"] / 1000 for s in studies), 60]
-        label = f"ours, {kind}, 95 % interval of {errors[0]['n']} to {whole.n} seeds"
+        label = f"ours, {kind}: mean and range of {errors[0]['n']} to {whole.n} seeds"
         axes.errorbar(numbers, means, spread, fmt="o-", color=colour, capsize=4, label=label)
     axes.plot(
         [n / 1000 for n in PAPER_SIZES],
