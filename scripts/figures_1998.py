@@ -126,9 +126,12 @@ def road_figure() -> "Figure":
         capsize=4,
     )
     axes.set_yticks(places, [s["title"] for s in studies])
-    epochs, seeds = studies[0]["recipe"]["epochs"], errors[0]["n"]
+    recipe, seeds = studies[0]["recipe"], errors[0]["n"]
+    figure.suptitle(
+        "From the paper's network to the common one: "
+        f"{recipe['epochs']} epochs of {recipe['num_train']:,} images"
+    )
     axes.set(
-        title=f"From the paper's network to the common one, {epochs} epochs each",
         xlabel=f"Test error, % (mean of {seeds} seeds and its 95 % interval)",
     )
     axes.grid(visible=True, axis="x", alpha=0.3)

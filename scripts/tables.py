@@ -289,9 +289,6 @@ def paper_table() -> str:
         record = read_study_record(RECORDS / f"{name}.json")
         errors = [100 * (1 - run[figure]) for run in record.runs]
         lines.append(error_row(title, paper, asdict(summarize(errors))))
-    for study in read_benchmark("lecun1998-sizes")["studies"]:
-        paper = {"15000": "1.7", "30000": "1.14"}[study["name"]]
-        lines.append(error_row(f"test, {study['title']}", paper, study["test_error"]))
     return "\n".join(lines)
 
 
@@ -302,6 +299,7 @@ def road_table() -> str:
         "| change | test error, % | 95 % interval | training error, % | seconds a run |",
         "| --- | --- | --- | --- | --- |",
     ]
+    recipe = record["studies"][0]["recipe"]
     for study in record["studies"]:
         test, train = study["test_error"], study["train_error"]
         lines.append(
@@ -310,7 +308,7 @@ def road_table() -> str:
         )
     lines += [
         "",
-        f"{record['studies'][0]['recipe']['epochs']} epochs and {test['n']} seeds each, "
+        f"{recipe['num_train']:,} images, {recipe['epochs']} epochs and {test['n']} seeds each, "
         f"`{record['command']}`, {record['environment']['cpu']}, other work on both cores.",
     ]
     return "\n".join(lines)
