@@ -22,6 +22,7 @@ from lenet.errors import LeNetError
 VERBS = {
     "train": "train a recipe and write its report",
     "evaluate": "score a run or a model file on a split",
+    "export": "write a model as ONNX, torch.export, C and more, checked against its source",
     "report": "draw the figures and the report of a finished run again",
     "study": "train a recipe under many seeds and summarize",
     "compare": "say whether one recipe is better than another",

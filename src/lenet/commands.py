@@ -19,6 +19,7 @@ from lenet.options import (
     DataOptions,
     EnvOptions,
     EvaluateOptions,
+    ExportOptions,
     RecipesOptions,
     ReportOptions,
     StudyOptions,
@@ -303,6 +304,40 @@ def _evaluate(options: EvaluateOptions) -> "Scores":
         device=device,
         takes_bytes=engine is not None,
     )
+
+
+def export(arguments: Sequence[str]) -> int:
+    """Write a model in another format."""
+    options = parse(ExportOptions, "export", arguments)
+    import torch
+
+    from lenet.console import DownloadBar
+    from lenet.export import Settings, export_model
+    from lenet.records import to_json
+
+    torch.set_num_threads(1)  # as a run scores itself
+    progress = DownloadBar(_console())
+    record = export_model(
+        options.model,
+        options.to,
+        out=options.out,
+        overwrite=options.overwrite,
+        settings=Settings(c_type=options.c_type, min_agreement=options.min_agreement),
+        data_dir=options.data_dir,
+        progress=progress,
+    )
+    progress.close()
+    if options.json:
+        _print_json(json.loads(to_json(record)))
+        return 0
+    parity = record.parity
+    print(f"{record.path}   {record.num_bytes:,} bytes")
+    print(
+        f"{parity.num_images - parity.num_labels_differ:,} of {parity.num_images:,} labels are the "
+        f"source's, logits differ by up to {parity.largest_logit_difference:.2g} "
+        f"of {parity.largest_logit:.3g}, test accuracy {parity.accuracy:.2%}"
+    )
+    return 0
 
 
 def report(arguments: Sequence[str]) -> int:

@@ -6,6 +6,7 @@ LeNetError            anything a user can cause; the CLI prints it and exits 1
     RecipeError       a recipe's field is out of range (also a ValueError)
     CheckpointError   a model file or resume state can't be read (also a ValueError)
     RunError          a run directory can't be used as asked (also an OSError)
+    ExportError       a model can't be exported as asked, or faithfully (also a ValueError)
     DivergenceError   the loss is no longer a finite number (also an ArithmeticError)
 """
 
@@ -42,6 +43,10 @@ class CheckpointError(LeNetError, ValueError):
 
 class RunError(LeNetError, OSError):
     """A run directory can't be created, continued or read as asked."""
+
+
+class ExportError(LeNetError, ValueError):
+    """A model can't be exported as asked, or the export differs from its source."""
 
 
 class DivergenceError(LeNetError, ArithmeticError):

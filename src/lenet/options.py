@@ -142,6 +142,40 @@ class EvaluateOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """Write a model in another format, compared with its source before it is kept.
+
+    Examples:
+      lenet export runs/default-seed0 --to onnx
+      lenet export runs/default-seed0 --to c --c-type int8 --out firmware/digits.c
+      lenet export model.safetensors --to triton --out models --json
+    What was measured lies in a JSON file beside the export.
+    """
+
+    model: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN|MODEL")]
+    """Run directory, or a model file that lenet wrote."""
+    to: Literal["onnx", "torch", "int8", "c", "triton", "mlflow"]
+    """ONNX, a torch.export program, ONNX in 8 bits, C99 source, a model repository for Triton, or
+    an MLflow model."""
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: beside the model file)"),
+    ] = None
+    """File to write; for triton and mlflow a folder."""
+    overwrite: bool = False
+    """Take the place of an export that is there."""
+    c_type: Literal["float", "int8"] = "float"
+    """What C code computes with."""
+    min_agreement: float = 0.999
+    """Labels that an export in 8 bits must share with its source on the test images, 0 to 1; its
+    accuracy may differ by half of what is left to 1."""
+    data_dir: Folder = None
+    """As for `lenet train`."""
+    json: bool = False
+    """Print the export's record as one JSON object."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportOptions:
     """Draw the figures and the report of a finished run again.
 
