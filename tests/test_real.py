@@ -60,6 +60,7 @@ def test_benchmarks_run(tmp_path: Path) -> None:
     folder = ROOT / "benchmarks"
     small = {
         "engines.py": ("--seeds", "1"),
+        "export.py": ("--epochs", "1", "--min-agreement", "0.99"),
         "growth.py": ("--rounds", "1", "--images", "640"),
         "kill_resume.py": ("--kills", "2", "--epochs", "2"),
         "lecun1998.py": ("road", "--seeds", "1", "--epochs", "1", "--num-train", "500"),

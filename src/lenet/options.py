@@ -149,7 +149,7 @@ class ExportOptions:
       lenet export runs/default-seed0 --to onnx
       lenet export runs/default-seed0 --to c --c-type int8 --out firmware/digits.c
       lenet export model.safetensors --to triton --out models --json
-    What was measured lies in a JSON file beside the export.
+    A JSON file beside the export says what was measured.
     """
 
     model: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN|MODEL")]
