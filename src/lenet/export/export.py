@@ -100,29 +100,28 @@ def export_model(
     check_target(target, exporter, overwrite=overwrite)
     _require_packages(kind, exporter)
     source = read_source(model, data_dir=data_dir, progress=progress)
-    with staging(target, exporter) as staged:
-        try:
+    try:
+        with staging(target, exporter) as staged:
             artifact = exporter.write(source, staged, settings)
             parity = _verify(source, artifact, settings)
-        except (OSError, RuntimeError) as error:
-            if isinstance(error, LeNetError):
-                raise
-            raise ExportError(
-                f"{target}: {kind} failed: {str(error).splitlines()[0]}; no file was left"
-            ) from error
-        found = dict(_hash_files(staged.parent))
-        record = ExportRecord(
-            kind=kind,
-            path=str(target),
-            files=found,
-            num_bytes=sum(item["num_bytes"] for item in found.values()),
-            parity=parity,
-            details=artifact.details,
-            source=describe(source),
-            environment=environment(),
-            command=command_line(),
-        )
-        record_path(staged, exporter).write_text(to_json(record), encoding="utf-8")
+            found = dict(_hash_files(staged.parent))
+            record = ExportRecord(
+                kind=kind,
+                path=str(target),
+                files=found,
+                num_bytes=sum(item["num_bytes"] for item in found.values()),
+                parity=parity,
+                details=artifact.details,
+                source=describe(source),
+                environment=environment(),
+                command=command_line(),
+            )
+            record_path(staged, exporter).write_text(to_json(record), encoding="utf-8")
+    except LeNetError:
+        raise
+    except (OSError, RuntimeError) as error:  # a full disk; an exporter that can't
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ExportError(f"{target}: {kind} failed: {reason}; no file was left") from error
     return record
 
 

@@ -86,7 +86,13 @@ def staging(target: Path, exporter: Exporter) -> Iterator[Path]:
 
 
 def _move(path: Path, place: Path, folder: Path) -> None:
-    if place.is_dir():
-        # A folder that is not empty can't be replaced: it goes away with the temporary one.
-        place.rename(folder / "replaced")
-    os.replace(path, place)
+    if not place.is_dir():
+        os.replace(path, place)
+        return
+    # A folder that is not empty can't be replaced: it goes away with the temporary one.
+    old = place.rename(folder / "replaced")
+    try:
+        os.replace(path, place)
+    except OSError:
+        old.rename(place)
+        raise
