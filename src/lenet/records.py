@@ -1,5 +1,7 @@
 """What a run or a study leaves behind, as JSON, and the machine it ran on."""
 
+# Over 300 lines: what is written, and the checks of it as it is read, side by side.
+
 import json
 import math
 import os
