@@ -19,6 +19,7 @@ from lenet.export.c_int8 import SHIFT, TABLE_SIZE, quantize
 from lenet.export.calibration import LAYERS, calibration_images, find_ranges, layers_of
 from lenet.export.parity import Predict
 from lenet.export.source import Source
+from lenet.models import LeNet5
 
 PIXELS = 28 * 28
 CELLS = 6 * 14 * 14 + 16 * 5 * 5 + 120 + 84
@@ -81,6 +82,7 @@ class _Code:
 
     def _add_floats(self) -> None:
         model = self._source.model
+        assert isinstance(model, LeNet5)  # see _check()
         config = model.config()
         background, ink = float(config["background"]), float(config["ink"])
         for name, layer in layers_of(model).items():
@@ -100,6 +102,7 @@ class _Code:
         images = calibration_images(self._source.load_training())
         self.calibration = f"{len(images)} training images, least and largest value"
         model = self._source.model
+        assert isinstance(model, LeNet5)  # see _check()
         layers = quantize(model, find_ranges(model, images))
         named: dict[bytes, str] = {}
         for name in LAYERS:

@@ -13,7 +13,7 @@ from lenet.checkpoint import ModelCard, find_model, load_model
 from lenet.data.digits import Digits, load
 from lenet.data.download import Progress
 from lenet.evaluation import compute_logits
-from lenet.models import LeNet5
+from lenet.models import Network
 
 INPUT = "x: (batch, 1, 28, 28) float32 in [0, 1], 0 = background, 1 = ink"
 OUTPUT = "logits: (batch, classes) float32, larger = likelier"
@@ -23,7 +23,7 @@ OUTPUT = "logits: (batch, classes) float32, larger = likelier"
 class Source:
     """A model and all that an exporter may need of it."""
 
-    model: LeNet5
+    model: Network
     """On the CPU, in evaluation mode."""
     card: ModelCard
     sha256: str
