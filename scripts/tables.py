@@ -290,6 +290,9 @@ def paper_table() -> str:
         record = read_study_record(RECORDS / f"{name}.json")
         errors = [100 * (1 - run[figure]) for run in record.runs]
         lines.append(error_row(title, paper, asdict(summarize(errors))))
+    for study in read_benchmark("lecun1998-sizes")["studies"]:
+        paper = {"15000": "1.7", "30000": "1.14"}[study["name"]]
+        lines.append(error_row(f"test, {study['title']}", paper, study["test_error"]))
     return "\n".join(lines)
 
 
