@@ -22,6 +22,7 @@ from lenet.errors import LeNetError
 VERBS = {
     "train": "train a recipe and write its report",
     "evaluate": "score a run or a model file on a split",
+    "predict": "read the digit in each picture",
     "report": "draw the figures and the report of a finished run again",
     "study": "train a recipe under many seeds and summarize",
     "compare": "say whether one recipe is better than another",
@@ -30,6 +31,9 @@ VERBS = {
     "recipes": "show the named recipes",
     "env": "show versions and machine, for a bug report",
 }
+
+PICTURE_VERBS = ("predict", "read")
+"""In a module of their own, which does not import torch."""
 
 OVERVIEW = """\
 usage: lenet COMMAND [OPTIONS]
@@ -47,6 +51,7 @@ examples:
   lenet train                      train, then look at runs/default-seed0/report.html
   lenet train report --seed 3      the original report's settings, another seed
   lenet evaluate runs/default-seed0 --json
+  lenet predict my-seven.jpg       no training needed: a model comes with the package
 """
 
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -77,7 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
         with _no_interrupt_inside_imports(is_process=argv is None):
-            status: int = getattr(import_module("lenet.commands"), arguments[0])(arguments[1:])
+            pictures = arguments[0] in PICTURE_VERBS
+            module = import_module("lenet.picture_commands" if pictures else "lenet.commands")
+            status: int = getattr(module, arguments[0])(arguments[1:])
     except LeNetError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return EXIT_ERROR

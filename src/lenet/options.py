@@ -142,6 +142,31 @@ class EvaluateOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PredictOptions:
+    """Read the digit in each picture; a model comes with the package.
+
+    Examples:
+      lenet predict seven.jpg scans/
+      lenet predict photo.jpg --show-steps steps.png
+      lenet predict scans/ --csv > labels.csv
+      curl -s https://example.org/7.png | lenet predict - --json
+    """
+
+    pictures: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="PICTURE...")]
+    """Files, folders, or - for standard input."""
+    model: Annotated[Path | None, tyro.conf.arg(metavar="RUN|FILE")] = None
+    """Another model than the package's own."""
+    reject: float = 0.0
+    """Give no label below this probability, 0 to 1."""
+    csv: bool = False
+    """Print a table of comma-separated values."""
+    json: bool = False
+    """Print one JSON object a line."""
+    show_steps: Annotated[Path | None, tyro.conf.arg(metavar="PNG")] = None
+    """Draw what each step made of each picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportOptions:
     """Draw the figures and the report of a finished run again.
 
