@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lenet import __version__, cli, commands
+from lenet import __version__, cli, commands, picture_commands
 from lenet.errors import LeNetError
 from lenet.recipes import RECIPES, Recipe
 
