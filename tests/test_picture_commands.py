@@ -121,6 +121,42 @@ def test_wrong_use_is_one_line(
     assert len(err.splitlines()) == 1
 
 
+def test_numbers_are_read_from_the_command_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["read", str(folder), "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["number"] for row in rows] == ["7", None, "7"]
+    assert rows[0]["lines"] == ["7"]
+    assert set(rows[0]) == {
+        "path", "number", "probability", "status", "best", "lines", "boxes",
+    }  # fmt: skip
+    assert main(["read", str(folder / "b.png"), "--method", "sweep", "--csv"]) == 0
+    assert capsys.readouterr().out.startswith("path,number,")
+    assert main(["read", str(folder / "b.png"), "--reject", "1"]) == 0
+    assert capsys.readouterr().out.startswith("? (7)")
+
+
+def test_own_pictures_are_scored(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for label in ("7", "1"):
+        (folder / "own" / label).mkdir(parents=True)
+        (folder / "own" / label / "x.png").write_bytes((folder / "b.png").read_bytes())
+    assert main(["evaluate", "pretrained", "--images", str(folder / "own"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["num_images"], found["num_correct"]) == (2, 1)
+    assert found["wrong"][0]["label"] == "1"
+    table = folder / "own.csv"
+    table.write_text("path,label\nb.png,7\nnone.png,7\n")
+    assert main(["evaluate", "pretrained", "--images", str(table)]) == 1
+    out, err = capsys.readouterr()
+    assert "accuracy 50.00%" in out
+    assert "No such file" in err
+    table.write_text("name,digit\nb.png,7\n")
+    for source, message in ((table, "columns `path` and `label`"), (folder / "no", "no such")):
+        assert main(["evaluate", "pretrained", "--images", str(source)]) == 1
+        assert message in capsys.readouterr().err
+
+
 def test_standard_input_is_read_without_torch(folder: Path) -> None:
     code = (
         "import sys; from lenet.cli import main; status = main(['predict', '-', '--json']);"

@@ -23,6 +23,7 @@ VERBS = {
     "train": "train a recipe and write its report",
     "evaluate": "score a run or a model file on a split",
     "predict": "read the digit in each picture",
+    "read": "read the number in each picture",
     "report": "draw the figures and the report of a finished run again",
     "study": "train a recipe under many seeds and summarize",
     "compare": "say whether one recipe is better than another",

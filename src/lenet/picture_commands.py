@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 from lenet.errors import LeNetError, PictureError
 from lenet.images.decode import MAX_BYTES, SUFFIXES, Source
 from lenet.images.steps import Step, save_steps
-from lenet.options import PredictOptions, parse
-from lenet.reader import Digit, Reader
+from lenet.options import PredictOptions, ReadOptions, parse
+from lenet.reader import Digit, Number, Reader
 
 MAX_STEP_ROWS = 50
 T = TypeVar("T")
@@ -26,10 +26,7 @@ T = TypeVar("T")
 def predict(arguments: Sequence[str]) -> int:
     """Read the digit in each picture."""
     options = parse(PredictOptions, "predict", arguments)
-    if not options.pictures:
-        raise PictureError("no pictures named; `lenet predict --help` shows how")
-    if not 0 <= options.reject <= 1:
-        raise PictureError(f"`reject` (={options.reject}) must be between 0 and 1")
+    _check(options.pictures, options.reject, "predict")
     reader = _reader(options.model)
     steps: list[tuple[str, Sequence[Step]]] = []
     write = _writer(options.json, options.csv)
@@ -52,6 +49,40 @@ def predict(arguments: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
+def read(arguments: Sequence[str]) -> int:
+    """Read the number in each picture."""
+    options = parse(ReadOptions, "read", arguments)
+    _check(options.pictures, options.reject, "read")
+    reader = _reader(options.model)
+    write = _writer(options.json, options.csv)
+    if options.method == "sweep" and not reader.can_sweep:
+        raise PictureError(f"{options.model}: this network can't be swept over a line")
+    failed = False
+    for name, found in _read_all(
+        options.pictures, lambda source: reader.read_number(source, method=options.method)
+    ):
+        if isinstance(found, Exception):
+            print(f"error: {shown(name)}: {found}", file=sys.stderr)
+            failed = True
+        else:
+            write(describe_number(name, found, options.reject))
+    return 1 if failed else 0
+
+
+def describe_number(name: str, number: Number, reject: float) -> dict[str, Any]:
+    """Return what is printed of a picture: plain values by column."""
+    is_rejected = bool(number.lines) and number.probability < reject
+    return {
+        "path": name,
+        "number": number.text if number.lines and not is_rejected else None,
+        "probability": round(number.probability, 4),
+        "status": "rejected" if is_rejected else "read" if number.lines else "empty",
+        "best": number.text if number.lines else None,
+        "lines": [] if is_rejected else [line.text for line in number.lines],
+        "boxes": [line.box for line in number.lines],
+    }
+
+
 def describe_digit(name: str, digit: Digit, reject: float) -> dict[str, Any]:
     """Return what is printed of a picture: plain values by column."""
     is_rejected = digit.label is not None and digit.probability < reject
@@ -66,6 +97,13 @@ def describe_digit(name: str, digit: Digit, reject: float) -> dict[str, Any]:
         "best": digit.label,
         "box": digit.box,
     }
+
+
+def _check(pictures: Sequence[str], reject: float, verb: str) -> None:
+    if not pictures:
+        raise PictureError(f"no pictures named; `lenet {verb} --help` shows how")
+    if not 0 <= reject <= 1:
+        raise PictureError(f"`reject` (={reject}) must be between 0 and 1")
 
 
 def shown(name: str) -> str:
@@ -101,12 +139,17 @@ def _writer(as_json: bool, as_csv: bool) -> Callable[[dict[str, Any]], None]:
 def _csv_cell(value: Any) -> Any:
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
-    return " ".join(map(str, value)) if isinstance(value, tuple) else value
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value))
+    return value
 
 
 def _table_line(row: dict[str, Any]) -> str:
     if row["status"] == "empty":
         return f"-  no digit found               {shown(row['path'])}"
+    if "number" in row:
+        number = f"? ({row['best']})" if row["status"] == "rejected" else row["number"]
+        return f"{number:<16} {row['probability']:>6.1%}   {shown(row['path'])}"
     label = "?" if row["status"] == "rejected" else row["label"]
     second = f"{row['second']} {row['second_probability']:.1%}"
     best = f"({row['best']}) " if row["status"] == "rejected" else ""

@@ -12,11 +12,18 @@ from numpy.typing import NDArray
 from lenet.errors import CheckpointError
 from lenet.images.decode import Source, read_picture
 from lenet.images.normalize import Normalized, normalize
+from lenet.images.paper import find_ink
+from lenet.images.segment import find_lines
 from lenet.inference import read_network
+from lenet.strings import read_line, sweep_line
 
 Logits = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Of images (N, 28, 28) uint8, 0 = background, 255 = ink: (N, num_classes)."""
 
+Sweep = Callable[[NDArray[Any]], NDArray[Any]]
+"""Of fields (N, H, W) float in [0, 1]: logits at each place, (N, h, w, num_classes)."""
+
+METHODS = ("segment", "sweep")
 PRETRAINED = "robust.safetensors"
 
 
@@ -39,6 +46,37 @@ class Digit:
     """The 28x28 image that the network saw, and how it was made."""
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class WrittenLine:
+    """What was read from a line of writing."""
+
+    text: str
+    """Its digits, left to right."""
+    probabilities: tuple[float, ...]
+    """Of each digit, that its ink is this digit and no rubbish, 0..1."""
+    box: tuple[int, int, int, int]
+    """Left, top, right, bottom in the picture that was given, in pixels."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Number:
+    """What was read from a picture of one or several numbers."""
+
+    lines: tuple[WrittenLine, ...]
+    """Top to bottom; none where no digit was found."""
+
+    @property
+    def text(self) -> str:
+        """The number; several lines are joined by a slash."""
+        return "/".join(line.text for line in self.lines)
+
+    @property
+    def probability(self) -> float:
+        """Product of the digits' probabilities, 0..1; 0 without digits."""
+        found = [p for line in self.lines for p in line.probabilities]
+        return float(np.prod(found)) if found else 0.0
+
+
 class Reader:
     """A network, and what turns strangers' pictures into its input."""
 
@@ -48,6 +86,7 @@ class Reader:
         classes: Sequence[str] = tuple("0123456789"),
         *,
         temperature: float = 1.0,
+        sweep: Sweep | None = None,
     ) -> None:
         """Read with any network.
 
@@ -55,9 +94,10 @@ class Reader:
             logits: Takes images, returns logits.
             classes: What each logit stands for.
             temperature: What logits are divided by to give honest probabilities.
+            sweep: The network over wide fields, for `read_number(method="sweep")`.
         """
         self.classes = tuple(classes)
-        self._logits, self._temperature = logits, temperature
+        self._logits, self._temperature, self._sweep = logits, temperature, sweep
 
     @classmethod
     def from_pretrained(cls) -> "Reader":
@@ -75,8 +115,18 @@ class Reader:
         found = read_network(path / "model.safetensors" if path.is_dir() else path)
         if found is not None:
             network, card = found
-            return cls(network.logits, card["classes"], temperature=_temperature(card))
+            return cls(
+                network.logits,
+                card["classes"],
+                temperature=_temperature(card),
+                sweep=network.sweep,
+            )
         return _with_torch(cls, path)
+
+    @property
+    def can_sweep(self) -> bool:
+        """Whether `read_number(method="sweep")` is possible."""
+        return self._sweep is not None
 
     def read_digit(self, source: Source, *, keep_steps: bool = False) -> Digit:
         """Read a picture of one digit.
@@ -118,6 +168,42 @@ class Reader:
             ),
             normalized=normalized,
         )
+
+    def read_number(self, source: Source, *, method: str = "segment") -> Number:
+        """Read a picture of a number, or of several in lines.
+
+        Args:
+            source: Path, bytes, array or Pillow image.
+            method: "segment" cuts the ink into pieces and takes the best way through them;
+                "sweep" runs the network over the whole line.
+
+        Raises:
+            PictureError: Not a picture that can be read.
+            ValueError: No such method, or this reader's network can't be swept.
+        """
+        if method not in METHODS or (method == "sweep" and self._sweep is None):
+            raise ValueError(f"`method` (={method!r}) must be one of {METHODS}, sweep for LeNet-5")
+        picture = read_picture(source)
+        scale = picture.size[0] / picture.rgb.shape[1]
+        lines = []
+        for line in find_lines(find_ink(picture.rgb)):
+            if method == "sweep" and self._sweep is not None:
+                choices = sweep_line(line, self._sweep)
+            else:
+                choices = read_line(line, self._logits)
+            if not choices:
+                continue
+            height, width = line.cells.shape
+            corners = (line.left, line.top, line.left + width, line.top + height)
+            left, top, right, bottom = (round(corner * scale) for corner in corners)
+            lines.append(
+                WrittenLine(
+                    text="".join(self.classes[choice.label] for choice in choices),
+                    probabilities=tuple(choice.probability for choice in choices),
+                    box=(left, top, right, bottom),
+                )
+            )
+        return Number(lines=tuple(lines))
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return the probabilities (N, num_classes) of images (N, 28, 28) uint8."""

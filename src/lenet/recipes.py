@@ -29,6 +29,10 @@ class Recipe:
     """Loss function."""
     distortions: Literal["none", "affine", "elastic", "robust"] = "none"
     """How training images are distorted, anew in each epoch."""
+    pieces: int = 0
+    """Images added that the reader cuts from strings of training digits, rubbish included."""
+    windows: int = 0
+    """28x28 windows of such strings added, neighbours left in, rubbish included."""
     label_smoothing: float = 0.0
     """Share of each target spread evenly over all classes, 0 to 1."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
@@ -81,6 +85,8 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("batch_size", 1, 1_000_000),
     ("epochs", 1, 100_000),
     ("num_val", 0, 59_999),
+    ("pieces", 0, 1_000_000),
+    ("windows", 0, 1_000_000),
 )
 
 
@@ -157,7 +163,7 @@ _FAST = replace(
 
 # The model that reads people's own digits, part of the package: docs/reading.md.
 # Command: lenet study robust --seeds 3. Record: records/robust.json
-_ROBUST = replace(_FAST, distortions="robust", epochs=30, num_val=5000)
+_ROBUST = replace(_FAST, distortions="robust", pieces=20_000, epochs=40, num_val=5000)
 
 RECIPES: dict[str, Recipe] = {
     "default": _DEFAULT,

@@ -84,7 +84,7 @@ DISTORTIONS: dict[str, Distortion] = {
         blur=0.8,
         fading=0.4,
         noise=0.2,
-        marks=0.3,
+        marks=0.5,
     ),
 }
 

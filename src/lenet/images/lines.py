@@ -7,26 +7,27 @@ from lenet.images.regions import Mask
 
 SLOPES = np.linspace(-0.1, 0.1, 41)
 """Rows per column that are tried."""
-MIN_COVER = 0.6
+MIN_COVER = 0.5
 """Share of the columns that a line's ink must cover."""
-MARGIN = 0.05
+MARGIN = 0.1
 """A line begins and ends within this share of the width from the picture's sides."""
 
 
 def remove_lines(mask: Mask) -> Mask:
     """Return a mask without its ruled lines, horizontal and vertical."""
-    rows = _lines(mask)
-    columns = _lines(mask.T).T
+    rows = _lines(mask, MIN_COVER)
+    # Upright strokes of several lines of writing may lie in one column.
+    columns = _lines(mask.T, 1.5 * MIN_COVER).T
     found: Mask = rows | columns
     return mask & ~found if found.any() else mask
 
 
-def _lines(mask: Mask) -> Mask:
+def _lines(mask: Mask, cover: float) -> Mask:
     """Return the pixels of nearly horizontal lines that nothing crosses."""
     width = mask.shape[1]
     found = np.zeros_like(mask)
     y, x = np.nonzero(mask)
-    if len(y) < MIN_COVER * width:
+    if len(y) < cover * width:
         return found
     x_off = x - width / 2
     tilt = int(0.05 * width) + 2
@@ -35,11 +36,11 @@ def _lines(mask: Mask) -> Mask:
         counts = np.bincount((y - slope * x_off + tilt).round().astype(np.int64))
         if counts.max() > best:
             best, best_slope = int(counts.max()), float(slope)
-    if best < MIN_COVER * width:
+    if best < cover * width:
         return found
     level = (y - best_slope * x_off + tilt).round().astype(np.int64)
     counts = np.bincount(level)
-    for top, bottom in _bands(counts, width):
+    for top, bottom in _bands(counts, width, cover):
         chosen = (level >= top) & (level <= bottom)
         across = x[chosen]
         if across.min() > MARGIN * width or across.max() < (1 - MARGIN) * width:
@@ -48,11 +49,11 @@ def _lines(mask: Mask) -> Mask:
     return found
 
 
-def _bands(counts: NDArray[np.int64], width: int) -> list[tuple[int, int]]:
+def _bands(counts: NDArray[np.int64], width: int, cover: float) -> list[tuple[int, int]]:
     """Return the first and last level of each line: a peak, and what belongs to its thickness."""
     bands, level = [], 0
     while level < len(counts):
-        if counts[level] < MIN_COVER * width:
+        if counts[level] < cover * width:
             level += 1
             continue
         top = bottom = level

@@ -48,7 +48,7 @@ def pick_digit(ink: Ink) -> tuple[Mask, list[Region]]:
     strength = ink.strength.copy()
     is_small = max(strength.shape) <= SMALL
     for _ in range(4):
-        peak = _peak(strength)
+        peak = strongest(strength)
         if peak < max(MIN_CONTRAST, MIN_SIGMAS * ink.noise):
             break
         mask = strength > max(0.3 * peak, 2.5 * ink.noise)
@@ -67,7 +67,7 @@ def pick_digit(ink: Ink) -> tuple[Mask, list[Region]]:
     return np.zeros(strength.shape, np.bool_), []
 
 
-def _peak(strength: Grey) -> float:
+def strongest(strength: Grey) -> float:
     """Return the strength of a stroke's middle: that of the strongest few pixels."""
     count = max(4, strength.size // 20_000)
     values = np.partition(strength.ravel(), -count)[-count:] if strength.size > count else strength
@@ -214,7 +214,7 @@ def normalize(rgb: NDArray[Any], *, keep_steps: bool = False) -> Normalized:
     steps: list[tuple[str, NDArray[Any]]] = []
     if keep_steps:
         size = rgb.shape[1], rgb.shape[0]
-        peak = max(1e-6, _peak(ink.strength))
+        peak = max(1e-6, strongest(ink.strength))
         steps = [
             ("picture", rgb),
             ("paper", resize(ink.paper, size, Image.Resampling.BILINEAR)),
