@@ -42,8 +42,8 @@ def main() -> None:
     """Measure, write, draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path)
-    parser.add_argument("--num-strings", type=int, default=200)
-    parser.add_argument("--num-scenes", type=int, default=100)
+    parser.add_argument("--num-strings", type=int, default=50)
+    parser.add_argument("--num-scenes", type=int, default=40)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     reader = Reader.from_model(arguments.model) if arguments.model else Reader.from_pretrained()
@@ -51,7 +51,7 @@ def main() -> None:
     images, labels = test.images.numpy(), test.labels.numpy()
     found = {
         "rejection": rejection(reader, images, labels),
-        "robustness": robustness(reader, test.images[:2000], labels[:2000]),
+        "robustness": robustness(reader, test.images[:1000], labels[:1000]),
         "scenes": scenes(reader, images, labels, arguments.num_scenes),
         "strings": strings(reader, images, labels, arguments.num_strings),
         "environment": environment(),

@@ -1,5 +1,7 @@
 """What a run or a study leaves behind, as JSON, and the machine it ran on."""
 
+# Over 300 lines: each field of a record with its meaning, and the checks as one is read.
+
 import json
 import math
 import os

@@ -30,7 +30,7 @@ SUFFIXES = (
     ".png .jpg .jpeg .jpe .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm".split()  # noqa: SIM905
 )
 """What is taken from a folder."""
-MAX_SIDE = 1024
+MAX_SIDE = 768
 """Longest side of what is worked on, in pixels."""
 MAX_BYTES = 200 * 10**6
 MAX_PIXELS = 64 * 10**6

@@ -48,6 +48,8 @@ def make_string(
     crops = []
     for index in chosen:
         columns = np.nonzero(images[index].max(axis=0) > 64)[0]
+        if not len(columns):
+            columns = np.arange(images.shape[2])
         crops.append(images[index][:, columns[0] : columns[-1] + 1])
     gap = rng.integers(gaps[0], gaps[1] + 1, length)
     lifts = rng.integers(-1, 2, length)

@@ -4,11 +4,14 @@ Strings of training digits are over-segmented as a stranger's number is. What ho
 little else is that digit; what holds half of one, or parts of two, is rubbish, an eleventh class.
 """
 
+from itertools import count
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from lenet.data.digits import Digits
+from lenet.errors import DataError
 from lenet.images.normalize import to_mnist
 from lenet.images.paper import find_ink
 from lenet.images.segment import Line, arc_image, find_arcs, find_lines
@@ -68,7 +71,11 @@ def _pieces(digits: Digits, num_pieces: int) -> Parts:
     num_marks = round(MARK_SHARE * num_pieces)
     found: list[NDArray[np.uint8]] = [draw_mark(rng) for _ in range(num_marks)]
     names = [rubbish] * num_marks
-    while len(found) < num_pieces:
+    for attempt in count():
+        if len(found) >= num_pieces:
+            break
+        if attempt > 100 and len(found) == num_marks:
+            raise DataError(f"{digits.name}: no digit could be cut from strings of its images")
         gaps = (-1, 4) if rng.random() < 0.5 else (-5, 0)
         pool = zeros if rng.random() < ZERO_SHARE else everything
         string = make_string(
@@ -139,7 +146,7 @@ def _judge(
     for arc in find_arcs(line):
         held = counts[arc.first + 1 : arc.end + 1].sum(axis=0)
         best = int(held.argmax())
-        recall, precision = held[best] / totals[best], held[best] / max(1, held.sum())
+        recall, precision = held[best] / max(1, totals[best]), held[best] / max(1, held.sum())
         if recall > 0.9 and precision > 0.9:
             digits.append((arc, int(string.text[best])))
         elif recall < 0.75 or precision < 0.75:
