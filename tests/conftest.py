@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageDraw
 
 from lenet.data.idx import header
 from lenet.data.sources import DATASETS, DataFile, Dataset
@@ -84,6 +85,15 @@ def fill(contents: dict[str, bytes]) -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def seven() -> Image.Image:
+    """A picture of a 7, dark on light, 300 pixels on a side."""
+    image = Image.new("RGB", (300, 300), (230, 230, 225))
+    points = [(90, 60), (210, 60), (135, 240)]
+    ImageDraw.Draw(image).line(points, fill=(20, 20, 30), width=16, joint="curve")
+    return image
 
 
 @pytest.fixture(autouse=True, scope="session")

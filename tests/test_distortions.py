@@ -16,6 +16,7 @@ from lenet.data.distortions import (
     DISTORTIONS,
     ELASTIC,
     NUM_KNOTS,
+    NUM_VALUES,
     Distortion,
     draw,
     render,
@@ -89,7 +90,7 @@ def test_images_that_are_not_there_are_refused(images: Tensor, shared_kernels: N
         with pytest.raises(IndexError, match=r"0\.\.9"):
             native(images, indices, draw(Distortion(), indices, seed=0, epoch=0))
     with pytest.raises(ValueError, match="uint8"):
-        native(images.float(), torch.tensor([0]), torch.zeros(1, ELASTIC.stop))
+        native(images.float(), torch.tensor([0]), torch.zeros(1, NUM_VALUES))
 
 
 def test_what_is_drawn_depends_on_seed_epoch_and_image_alone() -> None:

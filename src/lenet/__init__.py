@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from lenet.models.lenet5 import LeNet5 as LeNet5
     from lenet.models.lenet5_1998 import LeNet5_1998 as LeNet5_1998
     from lenet.plots import plot_losses as plot_losses
+    from lenet.reader import Digit as Digit
+    from lenet.reader import Reader as Reader
     from lenet.recipes import RECIPES as RECIPES
     from lenet.recipes import Recipe as Recipe
     from lenet.training.directory import create_run as create_run
@@ -29,11 +31,13 @@ if TYPE_CHECKING:
     from lenet.training.run import train as train
 
 _HOMES = {
+    "Digit": "lenet.reader",
     "Digits": "lenet.data.digits",
     "LeNet5": "lenet.models.lenet5",
     "LeNet5_1998": "lenet.models.lenet5_1998",
     "LeNetError": "lenet.errors",
     "RECIPES": "lenet.recipes",
+    "Reader": "lenet.reader",
     "Recipe": "lenet.recipes",
     "Scores": "lenet.evaluation",
     "create_run": "lenet.training.directory",
@@ -49,11 +53,13 @@ _HOMES = {
 }
 
 __all__ = [  # noqa: RUF022  # the same order as _HOMES, checked by a test
+    "Digit",
     "Digits",
     "LeNet5",
     "LeNet5_1998",
     "LeNetError",
     "RECIPES",
+    "Reader",
     "Recipe",
     "Scores",
     "create_run",

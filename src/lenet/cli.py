@@ -22,6 +22,8 @@ from lenet.errors import LeNetError
 VERBS = {
     "train": "train a recipe and write its report",
     "evaluate": "score a run or a model file on a split",
+    "predict": "read the digit in each picture",
+    "read": "read the number in each picture",
     "export": "write a model as ONNX, torch.export, C and more, checked against its source",
     "report": "draw the figures and the report of a finished run again",
     "study": "train a recipe under many seeds and summarize",
@@ -31,6 +33,9 @@ VERBS = {
     "recipes": "show the named recipes",
     "env": "show versions and machine, for a bug report",
 }
+
+PICTURE_VERBS = ("predict", "read")
+"""In a module of their own, which does not import torch."""
 
 OVERVIEW = """\
 usage: lenet COMMAND [OPTIONS]
@@ -48,6 +53,7 @@ examples:
   lenet train                      train, then look at runs/default-seed0/report.html
   lenet train report --seed 3      the original report's settings, another seed
   lenet evaluate runs/default-seed0 --json
+  lenet predict my-seven.jpg       no training needed: a model comes with the package
 """
 
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -78,7 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
         with _no_interrupt_inside_imports(is_process=argv is None):
-            status: int = getattr(import_module("lenet.commands"), arguments[0])(arguments[1:])
+            pictures = arguments[0] in PICTURE_VERBS
+            module = import_module("lenet.picture_commands" if pictures else "lenet.commands")
+            status: int = getattr(module, arguments[0])(arguments[1:])
     except LeNetError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return EXIT_ERROR

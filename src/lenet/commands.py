@@ -253,6 +253,8 @@ def compare(arguments: Sequence[str]) -> int:
 def evaluate(arguments: Sequence[str]) -> int:
     """Score a model."""
     options = parse(EvaluateOptions, "evaluate", arguments)
+    if options.images is not None:
+        return _evaluate_pictures(options.model, options.images, as_json=options.json)
     scores = _evaluate(options)
     if options.json:
         _print_json(asdict(scores))
@@ -264,6 +266,51 @@ def evaluate(arguments: Sequence[str]) -> int:
         f"loss {scores.loss:.4f}"
     )
     return 0
+
+
+def _evaluate_pictures(model: Path, images: Path, *, as_json: bool) -> int:
+    """Score a model on a person's own pictures; one that can't be read counts as wrong."""
+    from lenet.errors import PictureError
+    from lenet.evaluation import wilson_interval
+    from lenet.images.labelled import find_labelled
+    from lenet.reader import Reader
+
+    is_ours = str(model) == "pretrained" and not model.exists()
+    reader = Reader.from_pretrained() if is_ours else Reader.from_model(model)
+    labelled = find_labelled(images)
+    wrong, unreadable = [], 0
+    for path, label in labelled:
+        try:
+            found = reader.read_digit(path).label
+        except PictureError as error:
+            print(f"error: {ascii(str(path))[1:-1]}: {error}", file=sys.stderr)
+            found, unreadable = None, unreadable + 1
+        if found != label:
+            wrong.append({"path": str(path), "label": label, "read": found})
+    num_correct = len(labelled) - len(wrong)
+    low, high = wilson_interval(num_correct, len(labelled))
+    accuracy = num_correct / len(labelled)
+    if as_json:
+        _print_json(
+            {
+                "num_images": len(labelled),
+                "num_correct": num_correct,
+                "accuracy": accuracy,
+                "accuracy_low": low,
+                "accuracy_high": high,
+                "num_unreadable": unreadable,
+                "wrong": wrong,
+            }
+        )
+    else:
+        for row in wrong:
+            read = row["read"] or "no digit"
+            print(f"{row['label']} read as {read}   {ascii(row['path'])[1:-1]}")
+        print(
+            f"accuracy {accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}), "
+            f"{len(wrong):,} of {len(labelled):,} wrong"
+        )
+    return 1 if unreadable else 0
 
 
 def _evaluate(options: EvaluateOptions) -> "Scores":

@@ -5,6 +5,7 @@ LeNetError            anything a user can cause; the CLI prints it and exits 1
     DownloadError     every source of a data set failed (also an OSError)
     RecipeError       a recipe's field is out of range (also a ValueError)
     CheckpointError   a model file or resume state can't be read (also a ValueError)
+    PictureError      a picture can't be read (also a ValueError)
     RunError          a run directory can't be used as asked (also an OSError)
     ExportError       a model can't be exported as asked, or faithfully (also a ValueError)
     DivergenceError   the loss is no longer a finite number (also an ArithmeticError)
@@ -39,6 +40,10 @@ class RecipeError(LeNetError, ValueError):
 
 class CheckpointError(LeNetError, ValueError):
     """A model file or resume state can't be read."""
+
+
+class PictureError(LeNetError, ValueError):
+    """A picture can't be read, or is not one."""
 
 
 class RunError(LeNetError, OSError):

@@ -35,8 +35,12 @@ class Recipe:
     """Loss function; mse and map are the paper's eqs. (8) and (9), for rbf outputs."""
     map_j: float = 10.0
     """Penalty of the rubbish class; for map alone."""
-    distortions: Literal["none", "affine", "elastic"] = "none"
+    distortions: Literal["none", "affine", "elastic", "robust"] = "none"
     """How training images are distorted, anew in each epoch."""
+    pieces: int = 0
+    """Images added that the reader cuts from strings of training digits, rubbish included."""
+    windows: int = 0
+    """28x28 windows of such strings added, neighbours left in, rubbish included."""
     label_smoothing: float = 0.0
     """Share of each target spread evenly over all classes, 0 to 1."""
     optimizer: Literal["adam", "adamw", "sgd", "sdlm"] = "adam"
@@ -93,6 +97,11 @@ class Recipe:
                     f"`{field}` (={getattr(self, field)}) must be one of: {', '.join(allowed)} "
                     f"when `model` is {self.model}"
                 )
+        if self.model != "lenet5" and (self.pieces or self.windows):
+            raise RecipeError(
+                f"`pieces` (={self.pieces}) and `windows` (={self.windows}) must be 0 when "
+                f"`model` is {self.model}: its ten codes have no room for rubbish"
+            )
         if self.loss != "cross_entropy" and (self.output != "rbf" or self.label_smoothing):
             raise RecipeError(f"`loss` (={self.loss}) is for `output` rbf and no `label_smoothing`")
         for field, used in (("map_j", self.loss == "map"), ("curvature", self.optimizer == "sdlm")):
@@ -152,6 +161,8 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("num_val", 0, 59_999),
     ("num_train", 0, 60_000),
     ("map_j", 0, 1000),
+    ("pieces", 0, 1_000_000),
+    ("windows", 0, 1_000_000),
 )
 
 
@@ -250,12 +261,17 @@ _LECUN1998 = Recipe(
 # Command: lenet study lecun1998-distorted --seeds 3. Record: records/lecun1998-distorted.json
 _LECUN1998_DISTORTED = replace(_LECUN1998, distortions="affine")
 
+# The model that reads people's own digits, part of the package: docs/reading.md.
+# Command: lenet study robust --seeds 3. Record: records/robust.json
+_ROBUST = replace(_FAST, distortions="robust", pieces=20_000, epochs=40, num_val=5000)
+
 RECIPES: dict[str, Recipe] = {
     "default": _DEFAULT,
     "report": _REPORT,
     "fast": _FAST,
     "lecun1998": _LECUN1998,
     "lecun1998-distorted": _LECUN1998_DISTORTED,
+    "robust": _ROBUST,
 }
 
 SUMMARIES: dict[str, str] = {
@@ -264,4 +280,5 @@ SUMMARIES: dict[str, str] = {
     "fast": "the report's accuracy in seconds: relu, max pooling, three epochs",
     "lecun1998": "the paper's network, trained as in the paper: one image at a time, 20 passes",
     "lecun1998-distorted": "the same on randomly distorted images, anew in each pass",
+    "robust": "reads strangers' digits: distorted, thick, thin, faint and blurred training images",
 }

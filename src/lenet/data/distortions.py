@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lenet.data.marks import MARK_VALUES, NUM_MARKS, Anchors, draw_marks, place_marks
+
 SIDE = 28
 CENTRE = (SIDE - 1) / 2
 NUM_KNOTS = 7
@@ -23,9 +25,12 @@ what Simard, Steinkraus and Platt (2003) found best."""
 SPACING = SIDE / (NUM_KNOTS - 3)
 NUM_AFFINE = 6
 ELASTIC = slice(NUM_AFFINE, NUM_AFFINE + 2 * NUM_KNOTS**2)
-NUM_VALUES = ELASTIC.stop
-"""Length of a row: the 2x3 matrix from output to source pixels (y, x order), row by row, then the
-knots of the displacement in y and in x, (2, 7, 7)."""
+STROKE, BLUR, INK, NOISE, NOISE_KEY = range(ELASTIC.stop, ELASTIC.stop + 5)
+MARKS = slice(NOISE_KEY + 1, NOISE_KEY + 1 + NUM_MARKS * MARK_VALUES)
+NUM_VALUES = MARKS.stop
+"""Length of a row: the 2x3 matrix from output to source pixels (y, x order), row by row; the
+knots of the displacement in y and in x, (2, 7, 7); pixels that strokes grow or shrink by; share
+of blur; level of full ink; amplitude and key of noise; marks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +49,42 @@ class Distortion:
     """Degrees, both ways."""
     elastic: float = 0.0
     """Root mean square of a pixel's displacement along each axis, in pixels."""
+    thinning: float = 0.0
+    """Pixels that strokes lose on each side, at most 1."""
+    thickening: float = 0.0
+    """Pixels that strokes gain on each side, at most 2."""
+    blur: float = 0.0
+    """Share of a 3x3 binomial filter."""
+    fading: float = 0.0
+    """Share of the ink's strength that is lost."""
+    noise: float = 0.0
+    """Amplitude of noise on each pixel, uniform both ways, as a share of full ink."""
+    marks: float = 0.0
+    """Share of ones and sevens that get a flag, foot or bar; see `lenet.data.marks`."""
 
 
 # The paper's kinds of planar affine distortion; it gives no ranges (section III.A). Elastic as
 # in Simard, Steinkraus and Platt (2003), whose fields displace by 1.4 pixels.
 DISTORTIONS: dict[str, Distortion] = {
     "none": Distortion(),
-    "affine": Distortion(translation=2.0, scaling=0.15, squeezing=0.15, shear=0.3),
+    "affine": Distortion(translation=1.0, scaling=0.1, squeezing=0.1, shear=0.2),
     "elastic": Distortion(
         translation=1.5, scaling=0.12, squeezing=0.12, shear=0.2, rotation=10.0, elastic=1.0
+    ),
+    # What is left of strangers' pens and pictures once they are normalized.
+    "robust": Distortion(
+        translation=1.5,
+        scaling=0.15,
+        squeezing=0.2,
+        shear=0.25,
+        rotation=10.0,
+        elastic=1.2,
+        thinning=0.6,
+        thickening=1.0,
+        blur=0.8,
+        fading=0.4,
+        noise=0.2,
+        marks=0.5,
     ),
 }
 
@@ -61,7 +93,14 @@ DISTORTIONS: dict[str, Distortion] = {
 _KNOT_RANGE = float(np.sqrt(3.0) * 315 / 151)
 
 
-def draw(distortion: Distortion, indices: Tensor, *, seed: int, epoch: int) -> Tensor:
+def draw(
+    distortion: Distortion,
+    indices: Tensor,
+    *,
+    seed: int,
+    epoch: int,
+    anchors: Anchors | None = None,
+) -> Tensor:
     """Draw the distortions of some images in an epoch.
 
     Args:
@@ -69,15 +108,27 @@ def draw(distortion: Distortion, indices: Tensor, *, seed: int, epoch: int) -> T
         indices: (B,) int64, the images' places in the training set.
         seed: Of the run.
         epoch: Counted from 0.
+        anchors: Where marks go, in the training images; None for no marks.
 
     Returns:
         (B, NUM_VALUES) float32 on the CPU. A row depends on `distortion`, seed, epoch and index
         alone, not on the other images drawn with it.
     """
-    signed = 2 * _uniform(f"distort {seed} {epoch}", indices.cpu().numpy(), NUM_VALUES) - 1
-    table = np.empty((len(signed), NUM_VALUES), np.float32)
+    uniform = _uniform(f"distort {seed} {epoch}", indices.cpu().numpy(), NUM_VALUES)
+    signed = 2 * uniform - 1
+    table = np.zeros((len(signed), NUM_VALUES), np.float32)
     table[:, :NUM_AFFINE] = _affine(distortion, signed[:, :NUM_AFFINE])
     table[:, ELASTIC] = signed[:, ELASTIC] * (distortion.elastic * _KNOT_RANGE)
+    grow = signed[:, STROKE]
+    table[:, STROKE] = grow * np.where(grow < 0, distortion.thinning, distortion.thickening)
+    table[:, BLUR] = distortion.blur * uniform[:, BLUR]
+    table[:, INK] = 1 - distortion.fading * uniform[:, INK]
+    # Squared: most pictures are clean, some are not.
+    table[:, NOISE] = distortion.noise * uniform[:, NOISE] ** 2
+    table[:, NOISE_KEY] = np.floor(uniform[:, NOISE_KEY] * 2**24)
+    if anchors is not None and distortion.marks:
+        marks = place_marks(anchors, indices, uniform[:, MARKS], distortion.marks)
+        table[:, MARKS] = marks.reshape(len(table), -1)
     return torch.from_numpy(table)
 
 
@@ -95,6 +146,8 @@ def render(images: Tensor, indices: Tensor, table: Tensor) -> Tensor:
     device = images.device
     table = table.to(device)
     x = images[indices.to(device)].unsqueeze(1).float() / 255  # (B, 1, 28, 28)
+    x = _grow(x, table[:, STROKE].view(-1, 1, 1, 1))
+    x = draw_marks(x, table[:, MARKS].reshape(-1, NUM_MARKS, MARK_VALUES))
     pixels = torch.arange(SIDE, dtype=torch.float32, device=device)
     ones = torch.ones(SIDE, SIDE, device=device)
     positions = torch.stack([ones * pixels[:, None], ones * pixels, ones])  # (3, 28, 28)
@@ -104,7 +157,45 @@ def render(images: Tensor, indices: Tensor, table: Tensor) -> Tensor:
     knots = table[:, ELASTIC].reshape(-1, 2, NUM_KNOTS, NUM_KNOTS)
     source = source + basis @ knots @ basis.T
     grid = source.flip(1).permute(0, 2, 3, 1) / CENTRE - 1  # (B, 28, 28, 2): x, y in [-1, 1]
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+    x = F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+    return _expose(x, table)
+
+
+def _grow(x: Tensor, amount: Tensor) -> Tensor:
+    """Let strokes grow (amount > 0, at most 2) or shrink (at least -1) by that many pixels."""
+    once = _largest_neighbour(x)
+    twice = _largest_neighbour(once)
+    grown = x + amount.clamp(0, 1) * (once - x) + (amount - 1).clamp(0, 1) * (twice - once)
+    shrunk = -_largest_neighbour(-x)
+    return torch.where(amount < 0, x + amount.abs() * (shrunk - x), grown)
+
+
+def _largest_neighbour(x: Tensor) -> Tensor:
+    """Return the largest of each pixel and the four around it; 0 outside."""
+    p = F.pad(x, (1, 1, 1, 1))
+    across = torch.maximum(p[:, :, 1:-1, :-2], p[:, :, 1:-1, 2:])
+    down = torch.maximum(p[:, :, :-2, 1:-1], p[:, :, 2:, 1:-1])
+    return torch.maximum(torch.maximum(across, down), x)
+
+
+def _expose(x: Tensor, table: Tensor) -> Tensor:
+    """Blur, fade and add noise."""
+    kernel = torch.tensor([1.0, 2.0, 1.0], device=x.device) / 4
+    soft = F.conv2d(x, (kernel[:, None] * kernel).view(1, 1, 3, 3), padding=1)
+    x = x + table[:, BLUR].view(-1, 1, 1, 1) * (soft - x)
+    x = x * table[:, INK].view(-1, 1, 1, 1)
+    pixels = torch.arange(SIDE * SIDE, device=x.device).view(1, 1, SIDE, SIDE)
+    key = table[:, NOISE_KEY].long().view(-1, 1, 1, 1)
+    noise = _hash32(key * 1024 + pixels).float() * 2.0**-31 - 1
+    return (x + table[:, NOISE].view(-1, 1, 1, 1) * noise).clamp(0, 1)
+
+
+def _hash32(values: Tensor) -> Tensor:
+    """Return 32 mixed bits of each value. Source: O'Neill 2014, PCG RXS M XS with 32 bits."""
+    low = 0xFFFFFFFF
+    state = (values * 747796405 + 2891336453) & low
+    word = (((state >> ((state >> 28) + 4)) ^ state) * 277803737) & low
+    return (word >> 22) ^ word
 
 
 def spline_basis() -> NDArray[np.float32]:

@@ -36,6 +36,7 @@ from lenet.training.engines import (
 )
 from lenet.training.loop import EpochResult, training_loop
 from lenet.training.losses import LOSSES, rubbish_penalty
+from lenet.training.pieces import add_strings, fold_rubbish
 from lenet.training.reproducible import build_model, deterministic, fingerprint, threads
 from lenet.training.results import write_results
 from lenet.training.sampling import Sampling
@@ -125,7 +126,9 @@ class _Session:
         self.data_sha256 = {digits.split: fingerprint(digits) for digits in (data, self.test)}
         # What a resumed run must find unchanged.
         self.identity = {"recipe": asdict(recipe), "seed": run.seed, "data": self.data_sha256}
-        self.model = build_model(recipe, run.seed, num_classes=len(data.classes)).to(device)
+        self.material = add_strings(self.train, recipe.pieces, recipe.windows)
+        num_classes = len(self.material.classes)
+        self.model = build_model(recipe, run.seed, num_classes=num_classes).to(device)
         self.engine = choose_engine(
             engine,
             self.model,
@@ -170,7 +173,7 @@ class _Session:
 
     def run_to_end(self) -> RunRecord:
         recipe, run = self.run.recipe, self.run
-        images, labels = self.train.images.to(self.device), self.train.labels.to(self.device)
+        images, labels = self.material.images.to(self.device), self.material.labels.to(self.device)
         stepping = Stepping(recipe, run.seed, self.model, self.optimizer, self.engine, images)
 
         def train_loader(epoch: int) -> Iterable[tuple[Tensor, Tensor]]:
@@ -245,14 +248,20 @@ class _Session:
 
     def _finish(self) -> RunRecord:
         """Score the finished model, once, and write model, predictions and record."""
+        has_rubbish = len(self.material.classes) > len(self.train.classes)
+
+        def logits_of(images: Tensor) -> Tensor:
+            logits = compute_logits(
+                self.logits, images, device=self.device, takes_bytes=self.takes_bytes
+            )
+            return logits[:, :-1] - logits[:, -1:] if has_rubbish else logits
+
         return write_results(
             self.run,
-            self.model,
+            fold_rubbish(self.model) if has_rubbish else self.model,
             [digits for digits in (self.train, self.val, self.test) if digits is not None],
             self.epochs,
-            logits_of=lambda images: compute_logits(
-                self.logits, images, device=self.device, takes_bytes=self.takes_bytes
-            ),
+            logits_of=logits_of,
             num_sessions=self.num_sessions,
             device=describe_device(self.device),
             engine=describe_engine(self.engine),

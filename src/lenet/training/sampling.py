@@ -5,6 +5,7 @@ from torch import Tensor
 
 from lenet.data.digits import Sampler
 from lenet.data.distortions import DISTORTIONS, draw
+from lenet.data.marks import Anchors, find_anchors
 from lenet.native import Renderer
 from lenet.recipes import Recipe
 from lenet.training.engines import choose_renderer
@@ -23,6 +24,7 @@ class Sampling:
             device: Where the images will be.
         """
         self._distortion, self._seed = DISTORTIONS[recipe.distortions], seed
+        self._anchors: Anchors | None = None
         self._renderer: Renderer | None = None
         if recipe.distortions != "none":
             self._renderer = choose_renderer(engine, device)
@@ -33,8 +35,12 @@ class Sampling:
         if renderer is None:
             return None
 
+        if self._anchors is None and self._distortion.marks:
+            self._anchors = find_anchors(images, labels)
+        anchors = self._anchors
+
         def sample(places: Tensor) -> tuple[Tensor, Tensor]:
-            table = draw(self._distortion, places, seed=self._seed, epoch=epoch)
+            table = draw(self._distortion, places, seed=self._seed, epoch=epoch, anchors=anchors)
             return renderer(images, places, table), labels.index_select(0, places)
 
         return sample

@@ -1,0 +1,190 @@
+"""Score how people's digits and numbers are read, on pictures made from MNIST's test images.
+
+Run: `.venv/bin/python benchmarks/reading.py [--model FILE]`; MNIST must be in the cache.
+
+Measures, with the package's model: the rejection curve; accuracy under rotation, scale, shift,
+noise and blur; accuracy on each kind of scene; the error rate of strings, by both ways of reading.
+Writes benchmarks/results/reading.json and the figures of docs/reading.md.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from lenet import load
+from lenet.data.distortions import BLUR, INK, NOISE, NOISE_KEY, Distortion, draw, render
+from lenet.images.scenes import KINDS, make_scene
+from lenet.images.steps import save_steps
+from lenet.images.strings import make_string
+from lenet.reader import METHODS, Reader
+from lenet.records import environment
+
+ROOT = Path(__file__).resolve().parent.parent
+FIGURES = ROOT / "docs" / "images"
+SEED = 5
+CONDITIONS: dict[str, dict[str, Any]] = {
+    "gaps of 1 to 4": {"gaps": (1, 4)},
+    "gaps of -1 to 4": {"gaps": (-1, 4)},
+    "touching, gaps of -1 to 0": {"gaps": (-1, 0)},
+    "gaps of -1 to 4, salt and pepper on 10 %": {"gaps": (-1, 4), "noise": 0.1},
+}
+HARD = ("pencil", "lined", "sheet", "frame", "shadow")
+
+
+def main() -> None:
+    """Measure, write, draw."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--num-strings", type=int, default=50)
+    parser.add_argument("--num-scenes", type=int, default=40)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    reader = Reader.from_model(arguments.model) if arguments.model else Reader.from_pretrained()
+    test = load("mnist", "test")
+    images, labels = test.images.numpy(), test.labels.numpy()
+    found = {
+        "rejection": rejection(reader, images, labels),
+        "robustness": robustness(reader, test.images[:1000], labels[:1000]),
+        "scenes": scenes(reader, images, labels, arguments.num_scenes),
+        "strings": strings(reader, images, labels, arguments.num_strings),
+        "environment": environment(),
+    }
+    target = ROOT / "benchmarks" / "results" / "reading.json"
+    target.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    plot(found)
+    draw_hard(reader, images)
+    print(json.dumps({key: found[key] for key in ("scenes", "strings")}))
+
+
+def rejection(reader: Reader, images: NDArray[Any], labels: NDArray[Any]) -> dict[str, Any]:
+    """Return error against share rejected, by the paper's score: the first less the second."""
+    chances = reader.probabilities(images)
+    ordered = np.sort(chances, axis=1)
+    wrong = (chances.argmax(axis=1) != labels)[np.argsort(ordered[:, -2] - ordered[:, -1])]
+    # Sorted from the surest: of the first k, this share is wrong.
+    errors = np.cumsum(wrong) / np.arange(1, len(wrong) + 1)
+    shares = 1 - np.arange(1, len(wrong) + 1) / len(wrong)
+    enough = np.nonzero(errors <= 0.005)[0]
+    at = [round((1 - share) * len(wrong)) - 1 for share in np.linspace(0, 0.05, 26)]
+    return {
+        "share_rejected": [round(float(shares[i]), 5) for i in at],
+        "error": [round(float(errors[i]), 5) for i in at],
+        "rejected_for_half_a_percent": round(float(shares[enough[-1]]), 5),
+    }
+
+
+def robustness(reader: Reader, images: torch.Tensor, labels: NDArray[Any]) -> dict[str, Any]:
+    """Return accuracy by kind and strength of distortion."""
+    places = torch.arange(len(images))
+    clean = draw(Distortion(), places, seed=0, epoch=0)
+
+    def accuracy(table: torch.Tensor) -> float:
+        x = (render(images, places, table)[:, 0] * 255).round().to(torch.uint8).numpy()
+        return round(float((reader.probabilities(x).argmax(axis=1) == labels).mean()), 4)
+
+    def turned(angle: float, scale: float = 1.0, dx: float = 0.0) -> torch.Tensor:
+        table, a = clean.clone(), np.deg2rad(angle)
+        matrix = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) / scale
+        offset = 13.5 - matrix @ np.array([13.5, 13.5 + dx])
+        values = np.concatenate([matrix, offset[:, None]], axis=1).ravel()
+        table[:, :6] = torch.tensor(values, dtype=torch.float32)
+        return table
+
+    def noisy(amount: float) -> torch.Tensor:
+        table = clean.clone()
+        table[:, NOISE], table[:, INK] = amount, 1.0
+        table[:, NOISE_KEY] = torch.arange(len(table)).float()
+        return table
+
+    def blurred(sigma: float) -> float:
+        x = [
+            np.asarray(Image.fromarray(i).filter(ImageFilter.GaussianBlur(sigma)))
+            for i in images.numpy()
+        ]
+        return round(float((reader.probabilities(np.stack(x)).argmax(1) == labels).mean()), 4)
+
+    clean[:, BLUR] = 0
+    return {
+        "rotation, degrees": {str(a): accuracy(turned(a)) for a in range(-40, 41, 10)},
+        "scale": {
+            str(s): accuracy(turned(0, s)) for s in (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3)
+        },
+        "shift, pixels": {str(d): accuracy(turned(0, 1, d)) for d in range(-6, 7, 2)},
+        "noise, share of ink": {str(n): accuracy(noisy(n)) for n in (0, 0.1, 0.2, 0.3, 0.5, 0.7)},
+        "blur, pixels": {str(b): blurred(b) for b in (0, 0.5, 1, 1.5, 2, 2.5)},
+    }
+
+
+def scenes(reader: Reader, images: NDArray[Any], labels: NDArray[Any], num: int) -> dict[str, Any]:
+    """Return the share read right of each kind of scene."""
+    found = {}
+    for number, kind in enumerate(KINDS):
+        rng = np.random.default_rng([SEED, number])
+        hits = 0
+        for index in rng.choice(len(images), num, replace=False):
+            digit = reader.read_digit(make_scene(images[index], kind, rng))
+            hits += digit.label == str(labels[index])
+        found[kind] = round(hits / num, 4)
+    return {"num_each": num, "accuracy": found}
+
+
+def strings(reader: Reader, images: NDArray[Any], labels: NDArray[Any], num: int) -> dict[str, Any]:
+    """Return the share of strings of five digits misread, by gaps and way of reading."""
+    found: dict[str, dict[str, float]] = {}
+    for name, options in CONDITIONS.items():
+        wrong = dict.fromkeys(METHODS, 0)
+        rng = np.random.default_rng([SEED, len(found)])
+        for _ in range(num):
+            string = make_string(images, labels, rng, length=5, **options)
+            for method in METHODS:
+                wrong[method] += reader.read_number(string.image, method=method).text != string.text
+        found[name] = {method: round(count / num, 4) for method, count in wrong.items()}
+    return {"num_each": num, "length": 5, "error": found}
+
+
+def plot(found: dict[str, Any]) -> None:
+    """Draw the rejection curve and the curves of robustness."""
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(5, 3.4), layout="constrained")
+    curve = found["rejection"]
+    axes.plot(
+        [100 * s for s in curve["share_rejected"]], [100 * e for e in curve["error"]], marker="."
+    )
+    axes.set(xlabel="test images rejected, %", ylabel="error among the rest, %", ylim=(0, None))
+    axes.grid(alpha=0.3)
+    figure.savefig(FIGURES / "rejection.png", dpi=100)
+    plt.close(figure)
+    figure, panels = plt.subplots(1, 5, figsize=(13, 2.8), layout="constrained", sharey=True)
+    for panel, (name, values) in zip(panels, found["robustness"].items(), strict=True):
+        panel.plot([float(x) for x in values], [100 * y for y in values.values()], marker=".")
+        panel.set(xlabel=name, ylim=(50, 100.5))
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("accuracy, %")
+    figure.savefig(FIGURES / "robustness.png", dpi=80)
+    plt.close(figure)
+
+
+def draw_hard(reader: Reader, images: NDArray[Any]) -> None:
+    """Draw the steps of five hard pictures."""
+    rows = []
+    for number, kind in enumerate(HARD):
+        rng = np.random.default_rng([SEED + 1, number])
+        scene = make_scene(images[100 + 7 * number], kind, rng, side=240)
+        digit = reader.read_digit(scene, keep_steps=True)
+        rows.append((f"{kind}: {digit.label} ({digit.probability:.0%})", digit.normalized.steps))
+    save_steps(FIGURES / "steps.png", rows)
+    with Image.open(FIGURES / "steps.png") as sheet:
+        sheet.quantize(128).save(FIGURES / "steps.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""From a picture to a 28x28 digit the way MNIST was made, step by step.
+
+The steps: how far each pixel is from the paper (`paper.find_ink`), which pieces of it are the digit
+(`pick_digit`), and MNIST's own: crop, fit into 20x20 with anti-aliasing, strokes as thick as
+MNIST's, centred by mass in 28x28 (`to_mnist`). Each is a pure function of arrays.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lenet.images.lines import remove_lines
+from lenet.images.paper import MIN_CONTRAST, SMALL, Ink, find_ink, resize, resize_grey
+from lenet.images.regions import Grey, Mask, Region, dilate, label_regions, stroke_width
+
+SIDE = 28
+BOX = 20
+MIN_SIGMAS = 6.0
+"""Least contrast of ink in standard deviations of the smoothed paper."""
+THIN = 2.2
+"""Strokes thinner than this many pixels of the box are thickened to it; MNIST's mean is 2.5."""
+FINE = 3
+"""Subpixels along each side of a pixel while a digit is fitted into its box."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Normalized:
+    """A digit as MNIST would have it, and what was done to get there."""
+
+    image: NDArray[np.uint8] | None
+    """(28, 28), 0 = background, 255 = ink; None where no digit was found."""
+    box: tuple[int, int, int, int] | None
+    """Left, top, right, bottom of the digit in the picture that was given, in pixels."""
+    is_light_on_dark: bool
+    steps: tuple[tuple[str, NDArray[Any]], ...] = field(repr=False)
+    """What each step made: its name and a grey picture (H, W) in [0, 1] or (H, W, 3)."""
+
+
+def pick_digit(ink: Ink) -> tuple[Mask, list[Region]]:
+    """Decide which pixels belong to the digit.
+
+    Returns:
+        (H, W) mask, and the regions taken, empty where there is no digit.
+    """
+    strength = ink.strength.copy()
+    is_small = max(strength.shape) <= SMALL
+    for _ in range(4):
+        peak = strongest(strength)
+        if peak < max(MIN_CONTRAST, MIN_SIGMAS * ink.noise):
+            break
+        mask = strength > max(0.3 * peak, 2.5 * ink.noise)
+        if not is_small:
+            mask = remove_lines(mask)
+        labels, regions = label_regions(mask, strength)
+        seeds = [r for r in regions if r.peak >= 0.5 * peak and r.area >= 4]
+        foreign = set() if is_small else find_foreign(regions, labels, ink.is_flat)
+        strong = [r for r in seeds if r.label not in foreign]
+        if strong:
+            taken = join(strong, [r for r in regions if r.label not in foreign], mask.shape)
+            return np.isin(labels, [r.label for r in taken]), taken
+        # Only frames, corners and specks are this strong: look for something fainter.
+        gone = np.isin(labels, [r.label for r in regions if r.peak >= 0.5 * peak])
+        strength[dilate(gone.astype(np.float32), 2) > 0] = 0
+    return np.zeros(strength.shape, np.bool_), []
+
+
+def strongest(strength: Grey) -> float:
+    """Return the strength of a stroke's middle: that of the strongest few pixels."""
+    count = max(4, strength.size // 20_000)
+    values = np.partition(strength.ravel(), -count)[-count:] if strength.size > count else strength
+    return float(np.median(values))
+
+
+def find_foreign(regions: list[Region], labels: NDArray[np.int32], is_flat: bool) -> set[int]:
+    """Return the labels of frames, dark corners and lines among regions."""
+    height, width = labels.shape
+    found = set()
+    for r in regions:
+        edges = (r.top == 0) + (r.left == 0) + (r.bottom == height) + (r.right == width)
+        # In a photograph, what lies across a corner is the table; a drawing may be cut so.
+        is_border = edges >= 3 or (edges == 2 and not is_flat)
+        is_line = (r.width > 0.7 * width and r.height < 0.12 * r.width) or (
+            r.height > 0.9 * height and r.width < 0.05 * r.height
+        )
+        if is_border or is_line or _is_frame(r, regions, labels):
+            found.add(r.label)
+    return found
+
+
+def _is_frame(region: Region, regions: list[Region], labels: NDArray[np.int32]) -> bool:
+    """Tell a box drawn around something: ink along the sides of its own box alone."""
+    has_content = any(
+        r.top > region.top
+        and r.left > region.left
+        and r.bottom < region.bottom
+        and r.right < region.right
+        and r.size > 0.25 * min(region.height, region.width)
+        for r in regions
+    )
+    if not has_content:
+        return False
+    box = labels[region.top : region.bottom, region.left : region.right] == region.label
+    edge = max(2, round(0.07 * region.size))
+    inner = box[edge:-edge, edge:-edge]
+    return int(inner.sum()) < 0.1 * region.area
+
+
+def join(strong: list[Region], others: list[Region], shape: tuple[int, ...]) -> list[Region]:
+    """Take the heaviest region and, again and again, what lies near enough to be part of it."""
+
+    def touches_edge(r: Region) -> bool:
+        return r.top == 0 or r.left == 0 or r.bottom == shape[0] or r.right == shape[1]
+
+    # A neighbour's stroke reaches in from the edge, and is cut off there.
+    whole = [r for r in strong if not touches_edge(r)]
+    heaviest = max(strong, key=lambda r: r.weight)
+    main = max(whole, key=lambda r: r.weight) if whole else heaviest
+    if touches_edge(heaviest) and main.weight < 0.4 * heaviest.weight:
+        main = heaviest
+    taken, rest = [main], [r for r in others if r.label != main.label]
+    if not touches_edge(main):
+        rest = [r for r in rest if not touches_edge(r)]
+    while True:
+        box = bounding_box(taken)
+        size = max(box[3] - box[1], box[2] - box[0])
+        near = [
+            r
+            for r in rest
+            if r.weight >= 0.02 * main.weight
+            and max(r.top - box[3], box[1] - r.bottom, r.left - box[2], box[0] - r.right)
+            < 0.3 * size
+            and bounding_box([*taken, r])[3] - bounding_box([*taken, r])[1] <= 1.7 * main.size
+            and bounding_box([*taken, r])[2] - bounding_box([*taken, r])[0] <= 1.7 * main.size
+        ]
+        if not near:
+            return taken
+        taken += near
+        rest = [r for r in rest if r not in near]
+
+
+def bounding_box(regions: list[Region]) -> tuple[int, int, int, int]:
+    """Return left, top, right, bottom of the smallest box that holds the regions."""
+    return (
+        min(r.left for r in regions),
+        min(r.top for r in regions),
+        max(r.right for r in regions),
+        max(r.bottom for r in regions),
+    )
+
+
+def to_mnist(strength: Grey, mask: Mask) -> NDArray[np.uint8]:
+    """Make a digit of MNIST's kind.
+
+    Args:
+        strength: (H, W) ink, any unit.
+        mask: (H, W), the pixels that belong to the digit; not empty.
+
+    Returns:
+        (28, 28) uint8: fitted into 20x20, centred by mass.
+    """
+    full = float(np.percentile(strength[mask], 75))
+    near = dilate(mask.astype(np.float32), 1)
+    ink = np.clip((strength / full - 0.15) / 0.7, 0, 1) * near
+    rows, columns = np.nonzero(mask)
+    ink = ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    side = BOX * FINE
+    first = _fit(ink, side)
+    width = stroke_width(first > 0.5)
+    thicken = max(0.0, (THIN * FINE - width) / 2)
+    fine = np.pad(_fit(ink, side - 2 * round(thicken)), side)
+    fine = dilate(fine, thicken)
+    # The centre of mass in the middle of 28x28, to a subpixel; then each pixel is a mean.
+    mass = fine.sum()
+    middle = [
+        float((fine.sum(axis=1 - axis) * np.arange(fine.shape[axis])).sum() / mass)
+        for axis in (0, 1)
+    ]
+    half = SIDE * FINE / 2
+    top, left = (max(0, round(m + 0.5 - half)) for m in middle)
+    field = fine[top : top + SIDE * FINE, left : left + SIDE * FINE]
+    field = np.pad(field, [(0, SIDE * FINE - n) for n in field.shape])
+    pixels = field.reshape(SIDE, FINE, SIDE, FINE).mean(axis=(1, 3))
+    image: NDArray[np.uint8] = (pixels * 255).round().astype(np.uint8)
+    return image
+
+
+def _fit(ink: Grey, side: int) -> Grey:
+    """Resize so that the longer side is `side` pixels, each the mean of what it covers."""
+    height, width = ink.shape
+    scale = side / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    fitted = resize_grey(
+        ink, size, Image.Resampling.BOX if scale < 0.7 else Image.Resampling.BILINEAR
+    )
+    # Strokes thinner than a pixel have become faint: full ink is what their middles are.
+    full = float(np.median(fitted[fitted > 0.5 * fitted.max()]))
+    result: Grey = np.minimum(fitted / np.float32(full), 1)
+    return result
+
+
+def normalize(rgb: NDArray[Any], *, keep_steps: bool = False) -> Normalized:
+    """Make a 28x28 digit of a picture of one digit.
+
+    Args:
+        rgb: (H, W, 3) in [0, 1].
+        keep_steps: Keep what each step made, to be looked at.
+    """
+    ink = find_ink(rgb)
+    mask, regions = pick_digit(ink)
+    image = to_mnist(ink.strength, mask) if regions else None
+    steps: list[tuple[str, NDArray[Any]]] = []
+    if keep_steps:
+        size = rgb.shape[1], rgb.shape[0]
+        peak = max(1e-6, strongest(ink.strength))
+        steps = [
+            ("picture", rgb),
+            ("paper", resize(ink.paper, size, Image.Resampling.BILINEAR)),
+            ("ink", np.clip(ink.strength / peak, 0, 1)),
+            ("digit", mask.astype(np.float32)),
+        ]
+        if image is not None:
+            steps.append(("28x28", image.astype(np.float32) / 255))
+    return Normalized(
+        image=image,
+        box=bounding_box(regions) if regions else None,
+        is_light_on_dark=ink.is_light_on_dark,
+        steps=tuple(steps),
+    )

@@ -1,0 +1,216 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+
+from lenet.images.lines import remove_lines
+from lenet.images.normalize import normalize
+from lenet.images.paper import find_ink
+from lenet.images.regions import box_mean, dilate, label_regions, stroke_width
+from lenet.images.scenes import KINDS, make_scene
+
+Array = np.ndarray[Any, Any]
+
+
+def draw_seven(side: int = 200, *, width: int = 10) -> Array:
+    """A 7 of straight strokes, 1 = ink, (side, side) float32."""
+    image = Image.new("L", (side, side))
+    pen = ImageDraw.Draw(image)
+    a, b, c = side * 0.3, side * 0.7, side * 0.8
+    pen.line(
+        [(a, side * 0.2), (b, side * 0.2), (side * 0.45, c)], fill=255, width=width, joint="curve"
+    )
+    return np.asarray(image, dtype=np.float32) / 255
+
+
+def page(ink: Array, *, paper: float = 0.9, dark: float = 0.1) -> Array:
+    grey = paper + (dark - paper) * ink
+    return np.repeat(grey[:, :, None], 3, axis=2).astype(np.float32)
+
+
+def test_a_digit_is_fitted_and_centred_as_mnist_is() -> None:
+    found = normalize(page(draw_seven()))
+    assert found.image is not None
+    assert not found.is_light_on_dark
+    rows = np.nonzero(found.image > 60)[0]
+    assert 18 <= rows.max() - rows.min() + 1 <= 21
+    mass = found.image.astype(float)
+    for axis in (0, 1):
+        centre = (mass.sum(axis=1 - axis) * np.arange(28)).sum() / mass.sum()
+        assert centre == pytest.approx(13.5, abs=0.35)
+    assert found.image.max() > 200
+    assert found.box is not None
+    for side, expected in zip(found.box, (55, 35, 145, 165), strict=True):
+        assert abs(side - expected) < 8
+
+
+def difference(a: Array | None, b: Array | None) -> float:
+    assert a is not None
+    assert b is not None
+    return float(np.abs(a.astype(float) - b).mean() / 255)
+
+
+def test_polarity_padding_and_scale_do_not_matter() -> None:
+    ink = draw_seven()
+    expected = normalize(page(ink)).image
+    assert difference(normalize(page(ink, paper=0.1, dark=0.9)).image, expected) < 0.005
+    assert difference(normalize(page(np.pad(ink, ((80, 10), (0, 150))))).image, expected) < 0.01
+    assert difference(normalize(page(draw_seven(600, width=30))).image, expected) < 0.02
+    assert difference(normalize(page(draw_seven(60, width=3))).image, expected) < 0.04
+
+
+def test_thin_strokes_are_thickened_and_thick_ones_are_not() -> None:
+    thin = normalize(page(draw_seven(400, width=2))).image
+    assert thin is not None
+    assert stroke_width(thin > 127) > 1.5
+    assert difference(thin, normalize(page(draw_seven(400, width=24))).image) < 0.06
+
+
+@pytest.mark.parametrize("side", [1, 2, 28, 300])
+def test_blank_paper_holds_no_digit(side: int) -> None:
+    rng = np.random.default_rng(0)
+    for value in (0.0, 0.5, 1.0):
+        assert normalize(np.full((side, side, 3), value, np.float32)).image is None
+    if side > 100:
+        grain = 0.8 + rng.normal(scale=0.02, size=(side, side, 1)) + np.zeros(3)
+        light = np.linspace(0.8, 1.1, side)[:, None, None]
+        assert normalize((grain * light).clip(0, 1).astype(np.float32)).image is None
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (2, 3), (5, 5), (28, 28), (65, 64)])
+def test_any_shape_and_any_noise_is_survived(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(1)
+    for scale in (0.01, 0.2, 1.0):
+        rgb = rng.normal(0.5, scale, (*shape, 3)).clip(0, 1).astype(np.float32)
+        found = normalize(rgb, keep_steps=True)
+        assert found.image is None or found.image.shape == (28, 28)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    dy=st.integers(0, 60),
+    dx=st.integers(0, 60),
+    scale=st.floats(0.4, 2.0),
+    paper=st.floats(0.0, 1.0),
+    contrast=st.floats(0.25, 1.0),
+)
+def test_place_size_and_brightness_do_not_matter(
+    dy: int, dx: int, scale: float, paper: float, contrast: float
+) -> None:
+    side = round(150 * scale)
+    ink = np.pad(draw_seven(side, width=max(2, round(8 * scale))), ((dy, 60 - dy), (dx, 60 - dx)))
+    dark = paper - contrast if paper - contrast >= 0 else min(1.0, paper + contrast)
+    found = normalize(page(ink, paper=paper, dark=dark))
+    assert difference(found.image, normalize(page(draw_seven(150, width=8))).image) < 0.05
+
+
+def test_uneven_light_is_taken_away() -> None:
+    ink = draw_seven(300, width=14)
+    light = np.linspace(0.4, 1.0, 300)[None, :, None]
+    found = normalize((page(ink) * light).astype(np.float32)).image
+    assert difference(found, normalize(page(ink)).image) < 0.02
+
+
+def test_a_frame_a_line_and_a_neighbour_are_left_out() -> None:
+    ink = draw_seven(300, width=12)
+    expected = normalize(page(ink)).image
+    # Uneven light makes a photograph of it.
+    light = np.linspace(0.8, 1.0, 300)[None, :, None]
+    framed, lined, crowded = ink.copy(), ink.copy(), ink.copy()
+    framed[20:24, 30:270] = framed[276:280, 30:270] = framed[20:280, 30:34] = framed[
+        20:280, 266:270
+    ] = 1
+    lined[255:258] = lined[120:122] = 0.6
+    crowded[100:200, :15] = crowded[290:, 100:160] = 1
+    for other in (framed, np.maximum(lined, ink), crowded):
+        found = normalize((page(other) * light).astype(np.float32)).image
+        assert difference(found, expected) < 0.03
+
+
+def test_a_digit_in_pieces_is_one_digit() -> None:
+    ink = draw_seven(300, width=12)
+    broken = ink.copy()
+    broken[120:130] = 0
+    assert difference(normalize(page(broken)).image, normalize(page(ink)).image) < 0.03
+
+
+def test_lines_are_removed_but_for_the_strokes_that_cross_them() -> None:
+    mask = np.zeros((100, 200), np.bool_)
+    mask[20:80, 95:101] = True
+    expected = mask.copy()
+    mask[50:52] = True
+    assert np.array_equal(remove_lines(mask)[:, 95:101], expected[:, 95:101])
+    assert remove_lines(mask).sum() <= expected.sum() + 40
+    assert np.array_equal(remove_lines(mask.T), remove_lines(mask).T)
+    assert np.array_equal(remove_lines(expected), expected)
+
+
+def test_regions_are_those_of_a_flood_fill() -> None:
+    rng = np.random.default_rng(0)
+    for density in (0.1, 0.4, 0.6, 0.9):
+        mask = rng.random((40, 50)) < density
+        ink = rng.random((40, 50)).astype(np.float32)
+        labels, regions = label_regions(mask, ink)
+        seen = np.zeros_like(mask)
+        count = 0
+        for y, x in zip(*np.nonzero(mask), strict=True):
+            if seen[y, x]:
+                continue
+            count += 1
+            stack, piece = [(int(y), int(x))], []
+            seen[y, x] = True
+            while stack:
+                cy, cx = stack.pop()
+                piece.append((cy, cx))
+                for ny in range(max(0, cy - 1), min(40, cy + 2)):
+                    for nx in range(max(0, cx - 1), min(50, cx + 2)):
+                        if mask[ny, nx] and not seen[ny, nx]:
+                            seen[ny, nx] = True
+                            stack.append((ny, nx))
+            ys, xs = zip(*piece, strict=True)
+            assert len(set(labels[ys, xs].tolist())) == 1
+            r = regions[labels[ys[0], xs[0]] - 1]
+            assert (r.top, r.left, r.bottom, r.right) == (
+                min(ys),
+                min(xs),
+                max(ys) + 1,
+                max(xs) + 1,
+            )
+            assert r.area == len(piece)
+            assert r.peak == ink[ys, xs].max()
+            assert r.weight == pytest.approx(float(ink[ys, xs].sum()), rel=1e-4)
+        assert count == len(regions)
+        assert not labels[~mask].any()
+
+
+def test_means_and_discs_are_what_they_say() -> None:
+    values = np.random.default_rng(0).random((9, 7)).astype(np.float32)
+    for radius in (1, 3, 20):
+        means = box_mean(values, radius)
+        for y, x in ((0, 0), (4, 3), (8, 6)):
+            window = values[
+                max(0, y - radius) : y + radius + 1, max(0, x - radius) : x + radius + 1
+            ]
+            assert means[y, x] == pytest.approx(float(window.mean()), rel=1e-5)
+    dot = np.zeros((11, 11), np.float32)
+    dot[5, 5] = 1
+    assert [int(dilate(dot, r).sum()) for r in (0, 1, 2, 3)] == [1, 5, 21, 37]
+    assert float(dilate(dot, 1.5)[5, 7]) == 0.5
+    bar = np.zeros((50, 50), np.bool_)
+    bar[5:45, 20:26] = True
+    assert stroke_width(bar) == pytest.approx(6 * 4 / np.pi * 40 / 46, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scenes_are_the_same_for_the_same_seed_and_hold_a_digit(kind: str) -> None:
+    digit = (draw_seven(28, width=3) * 255).astype(np.uint8)
+    first, again = (make_scene(digit, kind, np.random.default_rng(3)) for _ in range(2))
+    assert np.array_equal(first, again)
+    assert first.dtype == np.float32
+    assert 0 <= first.min() <= first.max() <= 1
+    found = normalize(first)
+    assert found.image is not None
+    assert found.is_light_on_dark == find_ink(first).is_light_on_dark

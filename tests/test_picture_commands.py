@@ -1,0 +1,170 @@
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lenet.cli import main
+
+
+@pytest.fixture
+def folder(tmp_path: Path, seven: Image.Image) -> Path:
+    """Two sevens, one of them in a subfolder, a blank page and a text file."""
+    path = tmp_path / "pictures"
+    (path / "more").mkdir(parents=True)
+    seven.save(path / "b.png")
+    seven.save(path / "more" / "a.JPG")
+    Image.new("L", (50, 50), 250).save(path / "blank.gif")
+    (path / "notes.txt").write_text("not a picture")
+    return path
+
+
+def test_a_folder_is_read_in_order(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(folder)]) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert [line[0] for line in lines] == ["7", "-", "7"]
+    assert lines[0].endswith(str(folder / "b.png"))
+    assert "no digit found" in lines[1]
+    assert err == ""
+
+
+def test_json_is_an_object_a_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(folder), "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["status"] for row in rows] == ["read", "empty", "read"]
+    assert rows[0]["label"] == "7"
+    assert rows[0]["probability"] > rows[0]["second_probability"]
+    assert rows[1]["label"] is None
+    assert set(rows[0]) == {
+        "path", "label", "probability", "second", "second_probability", "status", "best", "box",
+    }  # fmt: skip
+
+
+def test_csv_has_a_header(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(folder), "--csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["label"] for row in rows] == ["7", "", "7"]
+
+
+def test_too_unsure_is_no_label(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(folder / "b.png"), "--reject", "1", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert (row["status"], row["label"], row["best"]) == ("rejected", None, "7")
+    assert main(["predict", str(folder / "b.png"), "--reject", "1"]) == 0
+    assert capsys.readouterr().out.startswith("?  (7)")
+
+
+def test_a_picture_that_fails_is_a_line_and_the_rest_go_on(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = folder / "\x1b[31mred\nline.png"
+    odd.write_bytes(b"junk")
+    bad = os.fsdecode(os.fsencode(folder) + b"/\xff.png")
+    (folder / "notes.txt").rename(bad)
+    good = str(folder / "b.png")
+    missing = str(folder / "none.png")
+    assert main(["predict", str(odd), good, missing, bad, good]) == 1
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 2
+    lines = err.splitlines()
+    assert len(lines) == 3
+    assert "\x1b" not in err
+    assert "\\x1b[31mred\\nline.png" in lines[0]
+    assert "No such file" in lines[1]
+    assert "\\udcff.png: not a picture" in lines[2]
+
+
+def test_links_in_circles_and_folders_named_like_pictures_are_survived(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "x.png").mkdir()
+    (folder / "more" / "up").symlink_to(folder)
+    (folder / "round.png").symlink_to(folder / "round.png")
+    assert main(["predict", str(folder)]) == 1
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 3
+    assert len(err.splitlines()) == 1
+    assert main(["predict", str(folder / "x.png")]) == 1
+    assert "no pictures in this folder" in capsys.readouterr().err
+
+
+def test_steps_are_drawn(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = folder / "steps.png"
+    assert main(["predict", str(folder / "b.png"), "--show-steps", str(target)]) == 0
+    with Image.open(target) as sheet:
+        assert sheet.width > sheet.height > 150
+    assert main(["predict", str(folder), "--show-steps", str(folder / "no" / "x.png")]) == 1
+    assert "can't be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no pictures named"),
+        (["x.png", "--reject", "2"], "between 0 and 1"),
+        (["x.png", "--json", "--csv"], "exclude each other"),
+        (["x.png", "--model", "none"], "no such file"),
+    ],
+)
+def test_wrong_use_is_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", *arguments]) == 1
+    err = capsys.readouterr().err
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_numbers_are_read_from_the_command_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["read", str(folder), "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["number"] for row in rows] == ["7", None, "7"]
+    assert rows[0]["lines"] == ["7"]
+    assert set(rows[0]) == {
+        "path", "number", "probability", "status", "best", "lines", "boxes",
+    }  # fmt: skip
+    assert main(["read", str(folder / "b.png"), "--method", "sweep", "--csv"]) == 0
+    assert capsys.readouterr().out.startswith("path,number,")
+    assert main(["read", str(folder / "b.png"), "--reject", "1"]) == 0
+    assert capsys.readouterr().out.startswith("? (7)")
+
+
+def test_own_pictures_are_scored(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for label in ("7", "1"):
+        (folder / "own" / label).mkdir(parents=True)
+        (folder / "own" / label / "x.png").write_bytes((folder / "b.png").read_bytes())
+    assert main(["evaluate", "pretrained", "--images", str(folder / "own"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["num_images"], found["num_correct"]) == (2, 1)
+    assert found["wrong"][0]["label"] == "1"
+    table = folder / "own.csv"
+    table.write_text("path,label\nb.png,7\nnone.png,7\n")
+    assert main(["evaluate", "pretrained", "--images", str(table)]) == 1
+    out, err = capsys.readouterr()
+    assert "accuracy 50.00%" in out
+    assert "No such file" in err
+    table.write_text("name,digit\nb.png,7\n")
+    for source, message in ((table, "columns `path` and `label`"), (folder / "no", "no such")):
+        assert main(["evaluate", "pretrained", "--images", str(source)]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_standard_input_is_read_without_torch(folder: Path) -> None:
+    code = (
+        "import sys; from lenet.cli import main; status = main(['predict', '-', '--json']);"
+        "print('torch' in sys.modules, file=sys.stderr); sys.exit(status)"
+    )
+    data = (folder / "b.png").read_bytes()
+    found = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True)
+    assert found.returncode == 0
+    assert json.loads(found.stdout)["label"] == "7"
+    assert json.loads(found.stdout)["path"] == "-"
+    assert found.stderr.strip() == b"False"

@@ -1,0 +1,110 @@
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import lenet
+from lenet.checkpoint import ModelCard, load_model, save_model
+from lenet.errors import CheckpointError, PictureError
+from lenet.models import LeNet5
+from lenet.reader import Reader
+
+
+@pytest.fixture(scope="session")
+def reader() -> Reader:
+    return Reader.from_pretrained()
+
+
+def test_the_model_of_the_package_reads_every_kind_of_source(
+    reader: Reader, seven: Image.Image, tmp_path: Path
+) -> None:
+    path = tmp_path / "seven.png"
+    seven.save(path)
+    buffer = io.BytesIO()
+    seven.save(buffer, "PNG")
+    sources: list[Any] = [path, str(path), buffer.getvalue(), np.asarray(seven), seven]
+    for source in sources:
+        digit = reader.read_digit(source)
+        assert digit.label == "7"
+        assert digit.probability > 0.8
+        assert digit.second != "7"
+        assert sum(digit.probabilities) == pytest.approx(1)
+        assert digit.probabilities[7] == digit.probability >= digit.second_probability
+        assert digit.box is not None
+        assert abs(digit.box[0] - 82) < 12
+    assert lenet.Reader is Reader
+
+
+def test_a_blank_page_is_no_digit(reader: Reader) -> None:
+    digit = reader.read_digit(np.full((200, 300), 240, np.uint8))
+    assert (digit.label, digit.second, digit.probability, digit.box) == (None, None, 0.0, None)
+
+
+def test_the_box_is_in_the_pixels_of_the_picture_that_was_given(
+    reader: Reader, seven: Image.Image
+) -> None:
+    digit = reader.read_digit(seven.resize((3000, 3000)))
+    assert digit.label == "7"
+    assert digit.box is not None
+    for found, expected in zip(digit.box, (820, 520, 2180, 2480), strict=True):
+        assert abs(found - expected) < 80
+
+
+def test_the_package_s_model_is_the_one_in_its_record() -> None:
+    path = Path(lenet.__file__).parent / "pretrained" / "robust.safetensors"
+    assert path.stat().st_size < 260_000
+    model, card = load_model(path)
+    assert sum(p.numel() for p in model.parameters()) == 61_706
+    assert card.recipe_name == "robust"
+    assert card.seed == 0
+
+
+def test_any_model_of_this_project_reads(seven: Image.Image, tmp_path: Path) -> None:
+    """Those that numpy computes here, and those that only torch does."""
+    for resize in ("pad", "stretch"):
+        torch.manual_seed(0)
+        model = LeNet5(2, resize=resize)
+        card = ModelCard(model="lenet5", config=model.config(), classes=("a", "b"), dataset="x")
+        path = tmp_path / f"{resize}.safetensors"
+        save_model(path, model, card)
+        digit = Reader.from_model(path).read_digit(seven)
+        image = digit.normalized.image
+        assert image is not None
+        with torch.no_grad():
+            expected = model(torch.from_numpy(image).float().view(1, 1, 28, 28) / 255).softmax(1)
+        assert digit.probabilities == pytest.approx(expected[0].tolist(), abs=1e-5)
+        assert digit.label in ("a", "b")
+
+
+def test_a_model_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such file"):
+        Reader.from_model(tmp_path / "none.safetensors")
+    model = LeNet5(in_channels=3)
+    card = ModelCard(
+        model="lenet5", config=model.config(), classes=tuple("0123456789"), dataset="x"
+    )
+    save_model(tmp_path / "colour.safetensors", model, card)
+    with pytest.raises(CheckpointError, match="3 channels"):
+        Reader.from_model(tmp_path / "colour.safetensors")
+
+
+def test_temperature_softens_and_does_not_reorder() -> None:
+    def logits(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return np.tile(np.arange(10, dtype=np.float32), (len(images), 1))
+
+    images = np.zeros((2, 28, 28), np.uint8)
+    sharp = Reader(logits).probabilities(images)
+    soft = Reader(logits, temperature=2.0).probabilities(images)
+    assert sharp.shape == soft.shape == (2, 10)
+    assert (sharp.argmax(1) == 9).all()
+    assert (soft.argmax(1) == 9).all()
+    assert soft[0, 9] < sharp[0, 9]
+
+
+def test_what_can_not_be_read_says_why(reader: Reader, tmp_path: Path) -> None:
+    with pytest.raises(PictureError, match="No such file"):
+        reader.read_digit(tmp_path / "none.png")
