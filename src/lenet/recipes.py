@@ -258,7 +258,7 @@ _LECUN1998 = Recipe(
 )
 
 # The paper's distortions: translation, scaling, squeezing, horizontal shear.
-# Command: lenet study lecun1998-distorted --seeds 3. Record: records/lecun1998-distorted.json
+# Command: lenet study lecun1998-distorted --seeds 8. Record: records/lecun1998-distorted.json
 _LECUN1998_DISTORTED = replace(_LECUN1998, distortions="affine")
 
 # The model that reads people's own digits, part of the package: docs/reading.md.
