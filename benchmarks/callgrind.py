@@ -36,7 +36,7 @@ DRIVER = """
 #include <cstdlib>
 #include <string>
 #include <vector>
-struct Images { const void* data; int32_t format; float background, span; const float* bytes; };
+struct Images { const void* data; int32_t format; float background, span; };
 extern "C" int lenet5_train(const Images*, const int64_t*, long, const float* const*, float* const*,
                             int, int, int, float, int, float*, double*);
 extern "C" int lenet5_infer(const Images*, long, const float* const*, float*, int, int, int, int);
@@ -55,10 +55,9 @@ int main(int, char** argv) {
   for (auto& p : params) w.push_back(p.data());
   for (auto& p : grads) g.push_back(p.data());
   std::vector<uint8_t> x(batch * 784);
-  std::vector<float> values(256), logits(batch * 10);
+  std::vector<float> logits(batch * 10);
   for (uint8_t& v : x) v = uint8_t(uniform() * 255);
-  for (int i = 0; i < 256; i++) values[i] = i / 255.0f;
-  Images images{x.data(), 2, 0, 1, values.data()};
+  Images images{x.data(), 2, 0, 1};
   double scores[3];
   std::vector<int64_t> labels(batch);
   for (int64_t& label : labels) label = int64_t(uniform() * 10);

@@ -21,7 +21,7 @@ from lenet.data import batches, load
 from lenet.recipes import RECIPES
 from lenet.records import environment, read_study_record
 from lenet.training import build_model, training_loop
-from lenet.training.engines import build_optimizer, choose_engine
+from lenet.training.engines import build_optimizer, choose_engine, whole_step
 from lenet.training.losses import LOSSES
 
 TOLERANCE = 1e-3
@@ -33,17 +33,18 @@ def losses(engine_name: str, seed: int, steps: int) -> list[float]:
     digits = load("mnist", "train")
     model = build_model(recipe, seed)
     engine = choose_engine(engine_name, model, label_smoothing=recipe.label_smoothing)
+    optimizer = build_optimizer(recipe, list(model.parameters()), engine)
     sums: list[float] = []
     training_loop(
         model,
         LOSSES[recipe.loss](recipe.label_smoothing),
-        build_optimizer(recipe, list(model.parameters()), engine),
+        optimizer,
         list(batches(digits.images, digits.labels, batch_size=32, seed=seed))[:steps],
         None,
         1,
         "cpu",
         print_every=0,
-        gradients=None if engine is None else engine.loss_and_gradients,
+        learn=whole_step(engine, optimizer),
         measure=LOSSES[recipe.loss](0.0),
         on_batch=lambda epoch, tally: sums.append(tally.loss * tally.num_images),
     )

@@ -24,7 +24,7 @@ from lenet.data import batches, load
 from lenet.recipes import RECIPES
 from lenet.records import environment
 from lenet.training import build_model, training_loop
-from lenet.training.engines import build_optimizer, choose_engine, num_cores
+from lenet.training.engines import build_optimizer, choose_engine, num_cores, whole_step
 
 IMAGES = [6_000, 60_000, 600_000]
 BATCH_SIZES = (8, 16, 32, 64, 128, 256, 512)
@@ -62,7 +62,7 @@ def measure(num_images: int, batch_size: int, num_threads: int) -> dict[str, flo
             1,
             "cpu",
             print_every=0,
-            gradients=engine.loss_and_gradients,
+            learn=whole_step(engine, optimizer),
         )
         return time.perf_counter() - start
 

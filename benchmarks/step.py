@@ -21,7 +21,7 @@ from lenet.evaluation import compute_logits, score_logits
 from lenet.recipes import RECIPES
 from lenet.records import environment
 from lenet.training import build_model, training_loop
-from lenet.training.engines import build_optimizer, choose_engine, num_cores
+from lenet.training.engines import build_optimizer, choose_engine, num_cores, whole_step
 
 NUM_IMAGES = 12_000
 
@@ -62,7 +62,7 @@ def prepare(batch_size: int, num_threads: int) -> dict[str, tuple[Callable[[], o
             1,
             "cpu",
             print_every=0,
-            gradients=engine.loss_and_gradients,
+            learn=whole_step(engine, optimizer),
         )
 
     return {

@@ -155,20 +155,18 @@ static bool compare(int activation, int pooling, long batch, int classes, float 
       exact.push_back(doubles(params.back()));
       expected.grads.emplace_back(size);
     }
-  // Bytes of 0 to 20, which become fields of -2/16 to 18/16 in each of the three ways.
+  // Multiples of 1/16 from -2/16 to 18/16, all of which a byte can be where the span is 255 / 16.
   std::vector<uint8_t> bytes(batch * 784);
   Floats x(batch * 1024), pixels(batch * 784);
-  float values[256];
-  for (int i = 0; i < 256; i++) values[i] = (i - 2) / 16.0f;
-  for (size_t i = 0; i < x.size(); i++) x.data()[i] = values[0];
+  const float background = -2 / 16.0f, span = 255 / 16.0f;
+  for (size_t i = 0; i < x.size(); i++) x.data()[i] = background;
   for (size_t i = 0; i < bytes.size(); i++) {
     bytes[i] = random_int(0, 20);
     pixels.data()[i] = bytes[i] / 32.0f;
-    x.data()[i / 784 * 1024 + in_field(i % 784)] = values[bytes[i]];
+    x.data()[i / 784 * 1024 + (2 + i % 784 / 28) * 32 + 2 + i % 28] = background + bytes[i] / 16.0f;
   }
-  const Images formats[] = {{x.data(), FIELDS, 0, 0, nullptr},
-                            {pixels.data(), PIXELS, values[0], 2, nullptr},
-                            {bytes.data(), BYTES, values[0], 0, values}};
+  const Images formats[] = {
+      {x.data(), FIELDS, 0, 0}, {pixels.data(), PIXELS, background, 2}, {bytes.data(), BYTES, background, span}};
   std::vector<int64_t> labels;
   for (long b = 0; b < batch; b++) {
     labels.push_back(random_int(0, classes - 1));
@@ -246,7 +244,50 @@ static bool adam_differs(bool decoupled) {
   return false;
 }
 
+// Each byte is the quotient that the division gives, alone and in a vector.
+static bool bytes_differ() {
+  for (int b = 0; b < 256; b++)
+    if (over_255(float(b)) != b / 255.0f || over_255(splat(b))[V - 1] != b / 255.0f)
+      return std::printf("byte %d is not %.9g\n", b, b / 255.0f), true;
+  return false;
+}
+
+// Three steps of lenet5_learn are those of lenet5_train and lenet5_adam, to the bit.
+static bool learn_differs(int threads) {
+  const long batch = 33, classes = 10;
+  std::vector<float> x(batch * 1024);
+  for (float& value : x) value = random_int(-2, 18) / 16.0f;
+  std::vector<int64_t> labels(batch);
+  for (int64_t& label : labels) label = random_int(0, classes - 1);
+  const Images images{x.data(), FIELDS, 0, 0};
+  std::vector<long> sizes;
+  for (const naive::Layer& L : naive::layers(classes)) sizes.push_back(L.fan_in() * L.outputs), sizes.push_back(L.outputs);
+  std::vector<std::vector<float>> tensors[2];  // p, g, m, v of one way and the other
+  float* at[2][4][10];
+  for (long size : sizes) {
+    std::vector<float> p(size);
+    for (float& value : p) value = random_int(-100, 100) / 1000.0f;
+    for (auto& t : tensors) t.push_back(p), t.resize(t.size() + 3, std::vector<float>(size));
+  }
+  for (int way = 0; way < 2; way++)
+    for (int i = 0; i < 40; i++) at[way][i % 4][i / 4] = tensors[way][i].data();
+  for (int step = 1; step <= 3; step++) {
+    Adam adam{0.01f, 0.9f, 0.999f, 1e-8f, 0.0f, float(1 - std::pow(0.9, step)), float(1 - std::pow(0.999, step)), 0};
+    double scores[2][3];
+    auto& a = at[0];
+    auto& b = at[1];
+    if (lenet5_train(&images, labels.data(), batch, a[0], a[1], classes, TANH, AVG, 0, threads, nullptr, scores[0]) ||
+        lenet5_adam(&adam, 10, sizes.data(), a[0], a[1], a[2], a[3], threads) ||
+        lenet5_learn(&images, labels.data(), batch, classes, TANH, AVG, 0, threads, scores[1], &adam, 10,
+                     sizes.data(), b[0], b[1], b[2], b[3]))
+      return std::puts("learn: no answer"), true;
+    if (tensors[0] != tensors[1] || scores[0][0] != scores[1][0]) return std::puts("learn differs"), true;
+  }
+  return false;
+}
+
 int main() {
+  if (bytes_differ() || learn_differs(1) || learn_differs(2)) return 1;
   if (adam_differs(false) || adam_differs(true)) return 1;
   for (int activation : {TANH, RELU, SILU})
     for (int pooling : {AVG, MAX})

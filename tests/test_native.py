@@ -219,6 +219,62 @@ def test_adam_leaves_parameters_without_a_gradient_alone() -> None:
     assert torch.equal(unused, torch.ones(3))
 
 
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_a_step_in_one_call_is_that_in_two(num_threads: int) -> None:
+    torch.manual_seed(6)
+    images, labels = (
+        torch.randint(0, 256, (41, 28, 28), dtype=torch.uint8),
+        torch.randint(0, 10, (41,)),
+    )
+    results = []
+    for in_one in (True, False):
+        torch.manual_seed(7)
+        model = LeNet5(resize="stretch")
+        engine = NativeEngine(model, label_smoothing=0.1, num_threads=num_threads)
+        optimizer = NativeAdam(list(model.parameters()), lr=1e-3, decoupled=True, weight_decay=0.1)
+        scores = []
+        for part in range(0, 41, 16):
+            optimizer.param_groups[0]["lr"] = 1e-3 / (part + 1)
+            x, y = images[part : part + 16], labels[part : part + 16]
+            if in_one:
+                scores.append(engine.learn(x, y, optimizer))
+            else:
+                scores.append(engine.loss_and_gradients(x, y))
+                optimizer.step()
+        results.append((scores, list(model.parameters()), optimizer.state_dict()))
+    (scores, parameters, state), (expected_scores, expected_parameters, expected_state) = results
+    assert scores == expected_scores
+    assert all(map(torch.equal, parameters, expected_parameters))
+    assert all(
+        torch.equal(value, expected_state["state"][place][key])
+        for place, values in state["state"].items()
+        for key, value in values.items()
+    )
+
+
+def test_a_step_that_fails_learns_nothing() -> None:
+    model = LeNet5()
+    engine = NativeEngine(model)
+    optimizer = NativeAdam(list(model.parameters()), lr=0.1)
+    x = torch.zeros(1, 1, 28, 28)
+    for _ in range(2):  # the first makes the gradients, the second has them
+        engine.learn(x, torch.tensor([3]), optimizer)
+    before = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises(ValueError, match=r"label outside 0\.\.9"):
+        engine.learn(x, torch.tensor([10]), optimizer)
+    assert all(map(torch.equal, before, model.parameters()))
+    assert optimizer.state_dict()["state"][0]["step"] == 2
+
+
+def test_a_step_with_others_parameters_takes_two_calls() -> None:
+    model, other = LeNet5(), nn.Parameter(torch.ones(3))
+    other.grad = torch.ones(3)
+    optimizer = NativeAdam([*model.parameters(), other], lr=0.1)
+    for _ in range(2):
+        NativeEngine(model).learn(torch.zeros(1, 1, 28, 28), torch.tensor([3]), optimizer)
+    assert torch.allclose(other, torch.full((3,), 0.8))
+
+
 def test_wrong_labels_are_an_error_not_a_crash() -> None:
     engine = NativeEngine(LeNet5())
     for label in (-1, 10, 2**40):

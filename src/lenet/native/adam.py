@@ -8,38 +8,42 @@ import ctypes
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from lenet.native.engine import load_kernels
-
-
-class _Settings(ctypes.Structure):
-    _fields_ = (
-        ("lr", ctypes.c_float),
-        ("beta1", ctypes.c_float),
-        ("beta2", ctypes.c_float),
-        ("eps", ctypes.c_float),
-        ("weight_decay", ctypes.c_float),
-        ("correction1", ctypes.c_float),
-        ("correction2", ctypes.c_float),
-        ("decoupled", ctypes.c_int32),
-    )
+from lenet.native.library import AdamSettings, load_kernels
 
 
 @dataclass
-class _Plan:
+class Plan:
     """Parameters of one group that have taken as many steps, as the kernel wants them."""
 
     group: dict[str, Any]
+    parameters: list[nn.Parameter]
     num_steps: int
     steps: list[Tensor]
     """The state's own counts, written when somebody asks for the state."""
     arguments: tuple[Any, ...]
     """Count, sizes, and the addresses of parameters, gradients and both moments."""
+
+    def next_settings(self) -> AdamSettings:
+        """Return what the kernel needs for the step after `num_steps`."""
+        group, num_steps = self.group, self.num_steps + 1
+        beta1, beta2 = group["betas"]
+        return AdamSettings(
+            group["lr"],
+            beta1,
+            beta2,
+            group["eps"],
+            group["weight_decay"],
+            1 - beta1**num_steps,
+            1 - beta2**num_steps,
+            group["decoupled_weight_decay"],
+        )
 
 
 class NativeAdam(Adam):
@@ -66,7 +70,7 @@ class NativeAdam(Adam):
         Raises:
             NativeUnavailableError: The kernels can't be had here.
         """
-        self._plans: list[_Plan] = []
+        self._plans: list[Plan] = []
         self._addresses: list[int] | None = None
         super().__init__(parameters, lr=lr, weight_decay=weight_decay)
         for group in self.param_groups:
@@ -77,26 +81,26 @@ class NativeAdam(Adam):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Take a step with the gradients that the parameters hold."""
         loss = None if closure is None else closure()
-        addresses = self._find_addresses()
-        if addresses != self._addresses:
-            self._make_plans()
-            self._addresses = self._find_addresses()
+        self._check_plans()
         for plan in self._plans:
+            self._library.lenet5_adam(plan.next_settings(), *plan.arguments, self._num_threads)
             plan.num_steps += 1
-            group = plan.group
-            beta1, beta2 = group["betas"]
-            settings = _Settings(
-                group["lr"],
-                beta1,
-                beta2,
-                group["eps"],
-                group["weight_decay"],
-                1 - beta1**plan.num_steps,
-                1 - beta2**plan.num_steps,
-                group["decoupled_weight_decay"],
-            )
-            self._library.lenet5_adam(ctypes.byref(settings), *plan.arguments, self._num_threads)
         return loss
+
+    def plan_for(self, parameters: list[nn.Parameter]) -> Plan | None:
+        """Return the one plan of these parameters and no others; None where there is none.
+
+        For who takes the step with it, and counts it there.
+        """
+        self._check_plans()
+        if len(self._plans) != 1:
+            return None
+        plan = self._plans[0]
+        # Tensors compare element by element; which ones they are is what matters here.
+        same = len(plan.parameters) == len(parameters) and all(
+            map(is_, plan.parameters, parameters)
+        )
+        return plan if same else None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as `torch.optim.Adam` does."""
@@ -107,6 +111,12 @@ class NativeAdam(Adam):
         """Take the state of this class or of `torch.optim.Adam` or `AdamW`."""
         super().load_state_dict(state_dict)
         self._plans, self._addresses = [], None
+
+    def _check_plans(self) -> None:
+        addresses = self._find_addresses()
+        if addresses != self._addresses:
+            self._make_plans()
+            self._addresses = self._find_addresses()
 
     def _find_addresses(self) -> list[int]:
         """Return what the plans are valid for; 0 stands for no gradient."""
@@ -140,7 +150,7 @@ class NativeAdam(Adam):
             state["exp_avg_sq"] = torch.zeros_like(parameter)
         return state
 
-    def _plan(self, group: dict[str, Any], num_steps: int, parameters: list[nn.Parameter]) -> _Plan:
+    def _plan(self, group: dict[str, Any], num_steps: int, parameters: list[nn.Parameter]) -> Plan:
         states = [self._state_of(parameter) for parameter in parameters]
         kinds: list[list[Tensor]] = [list(parameters)]
         kinds.append([p.grad for p in parameters if p.grad is not None])
@@ -151,4 +161,4 @@ class NativeAdam(Adam):
         sizes = (ctypes.c_long * count)(*[p.numel() for p in parameters])
         pointers = [(ctypes.c_void_p * count)(*[t.data_ptr() for t in kind]) for kind in kinds]
         steps = [state["step"] for state in states]
-        return _Plan(group, num_steps, steps, (count, sizes, *pointers))
+        return Plan(group, parameters, num_steps, steps, (count, sizes, *pointers))

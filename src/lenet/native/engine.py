@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from lenet.evaluation import BatchScores
 from lenet.models import LeNet5
-from lenet.native.build import NativeUnavailableError, load_library
+from lenet.native.adam import NativeAdam
+from lenet.native.build import NativeUnavailableError
+from lenet.native.library import Images, TenPointers, load_kernels
 
 ACTIVATIONS = {"tanh": 0, "relu": 1, "silu": 2}
 POOLINGS = {"average": 0, "max": 1}
@@ -21,20 +23,6 @@ MAX_CLASSES = 64
 OUT_OF_MEMORY = -3
 
 FIELDS, PIXELS, BYTES = range(3)
-
-_TenPointers = ctypes.c_void_p * 10
-
-
-class _Images(ctypes.Structure):
-    """A batch as `struct Images` of the kernels describes it."""
-
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        ("format", ctypes.c_int32),
-        ("background", ctypes.c_float),
-        ("span", ctypes.c_float),
-        ("bytes", ctypes.c_void_p),
-    )
 
 
 class NativeEngine:
@@ -73,11 +61,7 @@ class NativeEngine:
         self._settings = (model.num_classes, ACTIVATIONS[model.activation], POOLINGS[model.pooling])
         self._label_smoothing = label_smoothing
         background, ink = cast(Tensor, model.background), cast(Tensor, model.ink)
-        every_byte = torch.arange(256, dtype=torch.uint8) / torch.tensor(255.0)
-        self._bytes = background + every_byte * (ink - background)  # as LeNet5.prepare does it
-        self._images = _Images(
-            None, FIELDS, float(background), float(ink - background), self._bytes.data_ptr()
-        )
+        self._images = Images(None, FIELDS, float(background), float(ink - background))
         self._scores = (ctypes.c_double * 3)()
         self._known: dict[str, tuple[list[int], ctypes.Array[ctypes.c_void_p]]] = {}
 
@@ -109,8 +93,47 @@ class NativeEngine:
             None if logits is None else logits.data_ptr(),
             self._scores,
         )
+        return self._read_scores(status, len(x))
+
+    def learn(self, x: Tensor, labels: Tensor, optimizer: NativeAdam) -> BatchScores:
+        """Do a batch's whole step: `loss_and_gradients` and `optimizer.step`, to the bit.
+
+        In one call where the optimizer is of this model's parameters alone, which spares what
+        Python and torch do between the two: some 60 us, a tenth of a step of 32 images.
+
+        Args:
+            x: A batch, see the class.
+            labels: (B,) int64.
+            optimizer: Holds the parameters' state; its hooks are not called.
+
+        Raises:
+            ValueError: As `loss_and_gradients`; nothing has been learned then.
+        """
+        plan = optimizer.plan_for(self._parameters)
+        if plan is None:
+            scores = self.loss_and_gradients(x, labels)
+            optimizer.step()
+            return scores
+        x = self._show(x)
+        labels = labels.contiguous()
+        status = self._library.lenet5_learn(
+            self._images,
+            labels.data_ptr(),
+            len(x),
+            *self._settings,
+            self._label_smoothing,
+            self.num_threads,
+            self._scores,
+            plan.next_settings(),
+            *plan.arguments,
+        )
+        scores = self._read_scores(status, len(x))
+        plan.num_steps += 1
+        return scores
+
+    def _read_scores(self, status: int, batch_size: int) -> BatchScores:
         if status == OUT_OF_MEMORY:
-            raise MemoryError(f"no memory for a batch of {len(x)} images")
+            raise MemoryError(f"no memory for a batch of {batch_size} images")
         if status:
             raise ValueError(f"empty batch, or a label outside 0..{self._num_classes - 1}")
         minimized, loss, num_correct = self._scores
@@ -141,7 +164,7 @@ class NativeEngine:
         # Tensors rarely move, and comparing costs less than filling an array anew.
         known = self._known.get(kind)
         if known is None or known[0] != addresses:
-            known = self._known[kind] = addresses, _TenPointers(*addresses)
+            known = self._known[kind] = addresses, TenPointers(*addresses)
         return known[1]
 
     def _show(self, x: Tensor) -> Tensor:
@@ -172,24 +195,3 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
     if gradient is None:  # an optimizer's zero_grad() takes it away
         gradient = parameter.grad = torch.zeros_like(parameter)
     return gradient
-
-
-def load_kernels() -> ctypes.CDLL:
-    """Return the compiled kernels, with the types of their functions declared.
-
-    Raises:
-        NativeUnavailableError: They can't be had here.
-    """
-    library = load_library("kernels")
-    pointer, integer, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_long
-    library.lenet5_train.argtypes = [
-        ctypes.POINTER(_Images), pointer, long, _TenPointers, _TenPointers, integer, integer,
-        integer, ctypes.c_float, integer, pointer, ctypes.c_double * 3,
-    ]  # fmt: skip
-    library.lenet5_infer.argtypes = [
-        ctypes.POINTER(_Images), long, _TenPointers, pointer, integer, integer, integer, integer,
-    ]  # fmt: skip
-    library.lenet5_adam.argtypes = [
-        pointer, integer, pointer, pointer, pointer, pointer, pointer, integer,
-    ]  # fmt: skip
-    return library

@@ -37,6 +37,7 @@ constexpr int V = 4;
 typedef float vf __attribute__((vector_size(4 * V)));
 typedef int32_t vi __attribute__((vector_size(4 * V)));
 typedef float vfu __attribute__((vector_size(4 * V), aligned(4), may_alias));  // unaligned access
+typedef uint8_t vbu __attribute__((vector_size(V), aligned(1), may_alias));
 #define UNROLL _Pragma("GCC unroll 64")
 #define NOINLINE __attribute__((noinline))
 #define INLINE inline __attribute__((always_inline))
@@ -50,13 +51,12 @@ enum { TANH, RELU, SILU };
 enum { AVG, MAX };
 enum { FIELDS, PIXELS, BYTES };
 
-// A batch as it comes.  Pixel p becomes background + p * span, a byte what `bytes` says, and two pixels
+// A batch as it comes.  Pixel p becomes background + p * span, a byte b is the pixel b / 255, and two pixels
 // of background are added on each side.
 struct Images {
   const void* data;
-  int32_t format;          // FIELDS (B, 32, 32) float, ready; PIXELS (B, 28, 28) float; BYTES (B, 28, 28) uint8
-  float background, span;  // of PIXELS
-  const float* bytes;      // of BYTES: the 256 values
+  int32_t format;  // FIELDS (B, 32, 32) float, ready; PIXELS (B, 28, 28) float; BYTES (B, 28, 28) uint8
+  float background, span;
 };
 
 constexpr int MAXC = 64, PW = 2 * V;  // PW: width of a panel of the fully connected gradients
@@ -232,39 +232,70 @@ struct Job {
   void (*block)(const Job&, Scratch&, long);
 };
 
-INLINE int in_field(int i) { return (2 + i / 28) * 32 + 2 + i % 28; }  // where pixel i of 28x28 lies in 32x32
-
 template <class F> static void each_border_pixel(F f) {
   for (int i = 0; i < 64; i++) f(i), f(30 * 32 + i);
   for (int y = 2; y < 30; y++) f(y * 32), f(y * 32 + 1), f(y * 32 + 30), f(y * 32 + 31);
 }
 
-static void load_block(const Job& job, Scratch& s, long blk) {
+// b / 255 for whole b up to 255, rounded as the division is: b * hi is exact, and what is lost of b * lo is too
+// little to matter (tests try all 256, fused or not).
+template <class T> INLINE T over_255(T b) {
+  constexpr float hi = 257 / 65536.0f, lo = float(1 / 255.0 - hi);
+  return b * hi + b * lo;
+}
+
+// V bytes as floats; GCC 12 takes them one by one where it is not told how.
+INLINE vf load_bytes(const uint8_t* p) {
+#if defined(__AVX512F__)
+  return __builtin_convertvector((vi)_mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128((const __m128i*)p)), vf);
+#elif defined(__AVX2__)
+  return __builtin_convertvector((vi)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)), vf);
+#else
+  return __builtin_convertvector(*(const vbu*)p, vf);
+#endif
+}
+
+struct Places {  // in the field, of each of the 28x28 pixels
+  int16_t at[784];
+  constexpr Places() : at() {
+    for (int i = 0; i < 784; i++) at[i] = (2 + i / 28) * 32 + 2 + i % 28;
+  }
+};
+constexpr Places places;
+
+// ALL: of images blk * V .. blk * V + V; otherwise of those that there are.
+template <int FORMAT, bool ALL> static void load_images(const Job& job, Scratch& s, long blk) {
+  constexpr int size = FORMAT == FIELDS ? 1024 : 784;
   const Images& images = job.x;
-  long n = job.B - blk * V < V ? job.B - blk * V : V;
-  int size = images.format == FIELDS ? 1024 : 784;
-  if (images.format == BYTES) {
-    const uint8_t* x = (const uint8_t*)images.data + blk * V * 784;
-    for (int i = 0; i < 784; i++) {
-      float lanes[V] = {};
-      for (int l = 0; l < n; l++) lanes[l] = images.bytes[x[l * 784 + i]];
-      s.x[in_field(i)] = *(const vfu*)lanes;
+  const long n = job.B - blk * V;
+  const vf background = splat(images.background), span = splat(images.span);
+  for (int i = 0; i < size; i += V) {
+    vf a[V];
+    UNROLL for (int l = 0; l < V; l++) {
+      long at = (blk * V + l) * size + i;
+      if (!ALL && l >= n) a[l] = vf{};
+      else if (FORMAT == BYTES) a[l] = load_bytes((const uint8_t*)images.data + at);
+      else a[l] = *(const vfu*)((const float*)images.data + at);
     }
-  } else {
-    const float* x = (const float*)images.data + blk * V * size;
-    const vf background = splat(images.background), span = splat(images.span);
-    for (int i = 0; i < size; i += V) {
-      vf a[V];
-      UNROLL for (int l = 0; l < V; l++) a[l] = l < n ? *(const vfu*)(x + l * size + i) : vf{};
-      transpose(a);
-      if (size == 1024) {
-        UNROLL for (int k = 0; k < V; k++) s.x[i + k] = a[k];
-      } else {
-        UNROLL for (int k = 0; k < V; k++) s.x[in_field(i + k)] = rounded(a[k] * span) + background;
-      }
+    transpose(a);
+    UNROLL for (int k = 0; k < V; k++) {
+      if (FORMAT == BYTES) a[k] = over_255(a[k]);
+      if (FORMAT == FIELDS) s.x[i + k] = a[k];
+      else s.x[places.at[i + k]] = rounded(a[k] * span) + background;
     }
   }
-  if (size == 784) each_border_pixel([&](int i) { s.x[i] = splat(images.background); });
+  if (FORMAT != FIELDS) each_border_pixel([&](int i) { s.x[i] = background; });
+}
+template <int FORMAT> static void load_images(const Job& job, Scratch& s, long blk) {
+  (blk + 1) * V <= job.B ? load_images<FORMAT, true>(job, s, blk) : load_images<FORMAT, false>(job, s, blk);
+}
+
+static void load_block(const Job& job, Scratch& s, long blk) {
+  switch (job.x.format) {
+    case FIELDS: return load_images<FIELDS>(job, s, blk);
+    case PIXELS: return load_images<PIXELS>(job, s, blk);
+    default: return load_images<BYTES>(job, s, blk);
+  }
 }
 
 // Two rows of C1 before activation.  w is transposed to [tap][output].
@@ -632,21 +663,16 @@ static void load_single(const Job& job, Single& s, long image) {
     return;
   }
   each_border_pixel([&](int i) { x[i] = images.background; });
-  for (int y = 0; y < 28; y++) {
-    float* row = x + (y + 2) * 32 + 2;
-    if (images.format == BYTES) {
-      const uint8_t* from = (const uint8_t*)images.data + image * 784 + y * 28;
-      for (int i = 0; i < 28; i++) row[i] = images.bytes[from[i]];
-    } else {
-      const float* from = (const float*)images.data + image * 784 + y * 28;
-      for (int i = 0; i < 28; i += 4) {
-        typedef float four __attribute__((vector_size(16)));
-        typedef float four_at __attribute__((vector_size(16), aligned(4), may_alias));
-        four scaled = *(const four_at*)(from + i) * images.span;
-        *(four_at*)(row + i) = rounded(scaled) + images.background;
-      }
+  typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
+  typedef uint8_t four_bytes __attribute__((vector_size(4), aligned(1), may_alias));
+  for (int y = 0; y < 28; y++)
+    for (int i = 0; i < 28; i += 4) {
+      long at = image * 784 + y * 28 + i;
+      four p;
+      if (images.format == BYTES) p = over_255(__builtin_convertvector(*(const four_bytes*)((const uint8_t*)images.data + at), four));
+      else p = *(const four*)((const float*)images.data + at);
+      *(four*)(x + (y + 2) * 32 + 2 + i) = rounded(p * images.span) + images.background;
     }
-  }
 }
 
 template <int ACT, int POOL> static void infer_single(const Job& job, Scratch&, long image) {
@@ -745,7 +771,8 @@ static void adam_range(const Adam& a, float* __restrict p, float* __restrict m, 
 }
 
 // ---------------------------------------------------------------- threads
-// A step is a list of items: the blocks, then (training) the reduction tasks, which wait for all blocks.
+// A step is a list of items: the blocks, then (training) the reduction tasks, which wait for all blocks, then
+// (learning) the chunks of Adam, which wait for those.
 // `ticket` packs generation | threads | items | next item, and an item is claimed by compare-and-swap: the
 // caller never waits for a worker that has not claimed anything, and a late worker finds nothing to claim
 // (a claimed item keeps the step alive until it is done).
@@ -781,16 +808,25 @@ static bool claim(Pool& P, int tid, long& item) {
 static void wait_done(Pool& P, long n) {
   for (int i = 0; P.done.load(std::memory_order_acquire) < n; i++) i < 2000 ? cpu_pause() : (void)sched_yield();
 }
-static void network_item(Pool& P, int tid, long item) {
-  if (item < P.job.blocks) P.job.block(P.job, P.job.scratch[tid], item);
-  else wait_done(P, P.job.blocks), reduce(P.job, item - P.job.blocks);
-}
 static void adam_item(Pool& P, int, long item) {
   const Tensors& t = P.tensors;
   int k = 0;
   for (; item >= (t.sizes[k] + CHUNK - 1) / CHUNK; k++) item -= (t.sizes[k] + CHUNK - 1) / CHUNK;
   long at = item * CHUNK, n = t.sizes[k] - at < CHUNK ? t.sizes[k] - at : CHUNK;
   adam_range(P.adam, t.p[k] + at, t.m[k] + at, t.v[k] + at, t.g[k] + at, n);
+}
+static long adam_items(const Tensors& t) {
+  long items = 0;
+  for (int k = 0; k < t.count; k++) items += (t.sizes[k] + CHUNK - 1) / CHUNK;
+  return items;
+}
+static void network_item(Pool& P, int tid, long item) {
+  long blocks = P.job.blocks;
+  if (item < blocks) return P.job.block(P.job, P.job.scratch[tid], item);
+  wait_done(P, blocks);
+  if (item < blocks + TASKS) return reduce(P.job, item - blocks);
+  wait_done(P, blocks + TASKS);
+  adam_item(P, tid, item - blocks - TASKS);
 }
 static void work(Pool& P, int tid) {
   for (long item; claim(P, tid, item);) {
@@ -844,7 +880,8 @@ static Pool& get_pool() {
 template <int ACT, int POOL> static void pick(Job& job, bool train, bool singles) {
   job.block = train ? train_block<ACT, POOL> : singles ? infer_single<ACT, POOL> : forward<ACT, POOL, false>;
 }
-static int step(Job job, int activation, int pooling, int threads, double* scores) {
+static int step(Job job, int activation, int pooling, int threads, double* scores, const Adam* adam = nullptr,
+                const Tensors* tensors = nullptr) {
   bool train = job.g, singles = !train && job.B <= SINGLES;
   long B = job.B, nb = job.blocks = singles ? B : (B + V - 1) / V;
   if (B < 1 || nb > 1000000 || job.classes < 1 || job.classes > MAXC || activation < 0 || activation > 2 ||
@@ -893,7 +930,9 @@ static int step(Job job, int activation, int pooling, int threads, double* score
   layout();
   P.job = job;
   P.item = network_item;
-  run(P, nb + (train ? TASKS : 0), threads);
+  long items = nb + (train ? TASKS : 0);
+  if (adam) P.adam = *adam, P.tensors = *tensors, items += adam_items(*tensors);
+  run(P, items, threads);
   if (!train) return 0;
   scores[0] = scores[1] = scores[2] = 0;
   for (long i = 0; i < 3 * B; i++) scores[i % 3] += job.scores[i];
@@ -919,17 +958,28 @@ extern "C" int lenet5_infer(const Images* x, long B, const float* const* params,
   job.x = *x, job.B = B, job.w = params, job.classes = classes, job.logits = logits;
   return step(job, activation, pooling, threads, nullptr);
 }
+// lenet5_train and then lenet5_adam of the ten tensors, in one go.
+extern "C" int lenet5_learn(const Images* x, const int64_t* labels, long B, int classes, int activation, int pooling,
+                            float smoothing, int threads, double* scores, const Adam* adam, int count,
+                            const long* sizes, float* const* p, float* const* g, float* const* m, float* const* v) {
+  Job job{};
+  job.x = *x, job.labels = labels, job.B = B, job.w = p, job.g = g, job.classes = classes;
+  job.smoothing = smoothing;
+  const Tensors tensors = {count, sizes, p, m, v, g};
+  if (count != 10) return -1;
+  return step(job, activation, pooling, threads, scores, adam, &tensors);
+}
 extern "C" int lenet5_adam(const Adam* adam, int count, const long* sizes, float* const* p, const float* const* g,
                            float* const* m, float* const* v, int threads) {
-  long items = 0;
-  for (int k = 0; k < count; k++) items += (sizes[k] + CHUNK - 1) / CHUNK;
+  const Tensors tensors = {count, sizes, p, m, v, g};
+  long items = adam_items(tensors);
   if (count < 1 || items > 1000000) return -1;
   threads = threads < 1 ? 1 : threads > 64 ? 64 : threads;
   if (threads > items) threads = items;
   std::lock_guard<std::mutex> hold(entry);
   Pool& P = get_pool();
   P.adam = *adam;
-  P.tensors = {count, sizes, p, m, v, g};
+  P.tensors = tensors;
   P.item = adam_item;
   run(P, items, threads);
   return 0;

@@ -4,13 +4,15 @@ import logging
 import math
 import os
 import sys
+from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lenet.data.distortions import render
 from lenet.errors import LeNetError, RecipeError
+from lenet.evaluation import BatchScores
 from lenet.models import LeNet5_1998, Network
 from lenet.native import (
     Engine,
@@ -89,6 +91,15 @@ def build_optimizer(
         decoupled=recipe.optimizer == "adamw",
         num_threads=engine.num_threads,
     )
+
+
+def whole_step(
+    engine: Engine | None, optimizer: Optimizer
+) -> Callable[[Tensor, Tensor], BatchScores] | None:
+    """Return `learn` of `training_loop` where an engine can take Adam's step too, or None."""
+    if isinstance(engine, NativeEngine) and isinstance(optimizer, NativeAdam):
+        return lambda x, labels: engine.learn(x, labels, optimizer)
+    return None
 
 
 def choose_renderer(name: str, device: torch.device) -> Renderer:

@@ -10,6 +10,7 @@ from lenet.evaluation import BatchScores
 from lenet.models import LeNet5_1998, Network
 from lenet.native import Engine, NativeEngine1998
 from lenet.recipes import Recipe
+from lenet.training.engines import whole_step
 from lenet.training.losses import LOSSES, rubbish_penalty
 from lenet.training.schedules import lr_factor
 from lenet.training.sdlm import StochasticDiagonalLM, refresh_curvature
@@ -52,7 +53,7 @@ class Stepping:
         is_plain = recipe.loss == "cross_entropy" and not recipe.label_smoothing
         self.measure: nn.Module | None = None if is_plain else nn.CrossEntropyLoss()
         self.gradients: Step | None = None if engine is None else engine.loss_and_gradients
-        self.learn: Step | None = None
+        self.learn: Step | None = whole_step(engine, optimizer)
         self.before_epoch: Callable[[int], None] | None = None
         self.images_a_batch = recipe.batch_size
         if isinstance(optimizer, StochasticDiagonalLM):
