@@ -261,7 +261,8 @@ static bool learn_differs(int threads) {
   for (int64_t& label : labels) label = random_int(0, classes - 1);
   const Images images{x.data(), FIELDS, 0, 0};
   std::vector<long> sizes;
-  for (const naive::Layer& L : naive::layers(classes)) sizes.push_back(L.fan_in() * L.outputs), sizes.push_back(L.outputs);
+  for (const naive::Layer& L : naive::layers(classes))
+    for (int size : {L.fan_in() * L.outputs, L.outputs}) sizes.push_back(size);
   std::vector<std::vector<float>> tensors[2];  // p, g, m, v of one way and the other
   float* at[2][4][10];
   for (long size : sizes) {

@@ -63,7 +63,8 @@ constexpr int MAXC = 64, PW = 2 * V;  // PW: width of a panel of the fully conne
 constexpr int panels(int n) { return (n + PW - 1) / PW; }
 constexpr int ROWS = 6;               // rows of a register tile of the same
 constexpr int round_up(int n, int m) { return (n + m - 1) / m * m; }
-constexpr int SLOT = round_up(150 + 6 + 2400 + 16, 16);  // dw1, db1, dw3, db3 of one block
+constexpr int POINTS = 6;             // of C3's products, see there
+constexpr int SLOT = round_up(150 + 6 + POINTS * 480 + 16, 16);  // dw1, db1, db3, dw3 at the points
 
 // ---------------------------------------------------------------- element-wise pieces
 INLINE vf splat(float a) { return a - vf{}; }
@@ -208,10 +209,16 @@ static void lane_sums(const vf* v, int n, float* out) {
 }
 
 // ---------------------------------------------------------------- one block
-struct Scratch {  // per thread, about 350 kB
+struct Scratch {  // per thread, about 460 kB
   vf x[32 * 32], d1[28][6][28], p1[6][14][14];
   vf d3[16][10][10], p3[round_up(400, V)], dp1[6][14][14], dp3[400];
+  vf tiles[POINTS][6][14][5], products[POINTS][16][2][5], at_point[16][10][5];
   vf a5[round_up(120, V)], d5[120], a6[round_up(84, V)], d6[84], out[MAXC], dz5[120], dz6[84], dz7[MAXC];
+};
+
+struct Filters {  // the filters of C3 at the points, in the order in which they are read
+  float forward[POINTS][8][6][5][2];    // [point][o / 2][c][ky][o % 2]
+  float backward[POINTS][3][16][5][2];  // [point][c / 2][o][ky][c % 2]
 };
 
 struct Single;
@@ -225,6 +232,7 @@ struct Job {
   float smoothing;
   float* logits;
   Scratch* scratch;                    // one per thread
+  Filters* filters;
   float *slots, *at5, *at6, *at7;      // per block conv gradients; panels of layer inputs
   vf *dz5, *dz6, *dz7;                 // gradients at the layers' outputs: [unit / 6][block][6]
   float* scores;                       // per image: smoothed loss, loss, 1 if the label's logit is the largest
@@ -336,42 +344,109 @@ template <int ACT, int POOL, bool TRAIN> static void c1_forward(Scratch& s, cons
   }
 }
 
-// Rows y, y+1 of output channels o, o+1 of C3 before activation.
-static NOINLINE void c3_rows(const vf in0[6][14][14], const float* w, const float* bias, int o, int y, vf z[2][2][10]) {
-  for (int r = 0; r < 2; r++)
-    for (int x = 0; x < 10; x += 5) {
-      vf acc[2][5];
-      UNROLL for (int i = 0; i < 5; i++) acc[0][i] = splat(bias[o]), acc[1][i] = splat(bias[o + 1]);
-      const float* wk = w + o * 150;
-      for (int c = 0; c < 6; c++)
-        for (int ky = 0; ky < 5; ky++, wk += 5) {
-          const vf* in = &in0[c][y + r + ky][x];
-          UNROLL for (int kx = 0; kx < 5; kx++) {
-            vf b0 = splat(wk[kx]), b1 = splat(wk[150 + kx]);
-            UNROLL for (int i = 0; i < 5; i++) {
-              vf v = in[kx + i];
-              acc[0][i] += b0 * v;
-              acc[1][i] += b1 * v;
-            }
-          }
-        }
-      UNROLL for (int i = 0; i < 5; i++) z[0][r][x + i] = acc[0][i], z[1][r][x + i] = acc[1][i];
-    }
+// C3 takes two neighbouring outputs and a filter's row of five as polynomials in x.  Their product has six
+// coefficients, so it is known by its values at six points (0, 1, -1, 2, -2 and infinity), which takes six
+// multiplications instead of ten (Toom and Cook; in this form Winograd 1980).  With E and F the values of the two
+// at the points, and B the matrix that gets coefficients from values, a tile of six inputs d has
+//   inputs' gradient  B (E dy . F w),   outputs  E' (F w . B' d),   filter's gradient  F' (E dy . B' d),
+// where . is elementwise and ' the transpose.  Sums over channels and rows of the filter are taken at the points.
+// B is kept whole-numbered; F has its divisors.
+static void filters_at_points(const float* w, Filters& f) {
+  for (int o = 0; o < 16; o++)
+    for (int c = 0; c < 6; c++)
+      for (int ky = 0; ky < 5; ky++, w += 5) {
+        float even = w[0] + w[2] + w[4], odd = w[1] + w[3];
+        float even2 = w[0] + 4 * w[2] + 16 * w[4], odd2 = 2 * w[1] + 8 * w[3];
+        float values[POINTS] = {0.25f * w[0],
+                                (even + odd) * (-1 / 6.0f),
+                                (even - odd) * (-1 / 6.0f),
+                                (even2 + odd2) * (1 / 24.0f),
+                                (even2 - odd2) * (1 / 24.0f),
+                                w[4]};
+        for (int k = 0; k < POINTS; k++)
+          f.forward[k][o / 2][c][ky][o % 2] = f.backward[k][c / 2][o][ky][c % 2] = values[k];
+      }
 }
 
-template <int ACT, int POOL, bool TRAIN> static void c3_forward(Scratch& s, const float* w, const float* bias) {
-  for (int py = 0; py < 5; py++)
-    for (int o = 0; o < 16; o += 2) {
-      vf z[2][2][10];  // [output channel][row][column]
-      c3_rows(s.p1, w, bias, o, 2 * py, z);
-      for (int k = 0; k < 2; k++)
-        for (int px = 0; px < 5; px++) {
-          vf q[4] = {z[k][0][2 * px], z[k][0][2 * px + 1], z[k][1][2 * px], z[k][1][2 * px + 1]}, d[4];
-          s.p3[((o + k) * 5 + py) * 5 + px] = act_pool<ACT, POOL>(q, d);
-          if (!TRAIN) continue;
-          UNROLL for (int i = 0; i < 4; i++) s.d3[o + k][2 * py + i / 2][2 * px + i % 2] = d[i];
-        }
+// The transpose of that: gradients at the points (POINTS, 16, 6, 5) to those of the filters.
+static void filter_gradient(const float* at, float* dw) {
+  for (int i = 0; i < 480; i++, dw += 5) {
+    const float *q = at + i, plus = (q[480] + q[960]) * (-1 / 6.0f), minus = (q[480] - q[960]) * (-1 / 6.0f);
+    const float plus2 = (q[1440] + q[1920]) * (1 / 24.0f), minus2 = (q[1440] - q[1920]) * (1 / 24.0f);
+    dw[0] = q[0] * 0.25f + plus + plus2;
+    dw[1] = minus + 2 * minus2;
+    dw[2] = plus + 4 * plus2;
+    dw[3] = minus + 8 * minus2;
+    dw[4] = plus + 16 * plus2 + q[2400];
+  }
+}
+
+// B' d of every tile.
+static void c3_tiles(Scratch& s) {
+  for (int c = 0; c < 6; c++)
+    for (int y = 0; y < 14; y++)
+      for (int t = 0; t < 5; t++) {
+        const vf* d = &s.p1[c][y][2 * t];
+        vf even = d[4] - 4.0f * d[2], odd = d[3] - 4.0f * d[1];
+        vf even2 = d[4] - d[2], odd2 = 2.0f * (d[3] - d[1]);
+        s.tiles[0][c][y][t] = 4.0f * d[0] - 5.0f * d[2] + d[4];
+        s.tiles[1][c][y][t] = even + odd;
+        s.tiles[2][c][y][t] = even - odd;
+        s.tiles[3][c][y][t] = even2 + odd2;
+        s.tiles[4][c][y][t] = even2 - odd2;
+        s.tiles[5][c][y][t] = 4.0f * d[1] - 5.0f * d[3] + d[5];
+      }
+}
+
+// A pointer that the compiler knows nothing of.  GCC otherwise carries rows over from one turn of a loop to the
+// next, more of them than there are registers.
+INLINE const vf* afresh(const vf* p) {
+  asm("" : "+r"(p));
+  return p;
+}
+
+// Row y of output channels 2 * pair and 2 * pair + 1 at one point, before E'.
+static INLINE void c3_row(const vf tiles[6][14][5], const float filter[6][5][2], int y, vf* out0, vf* out1) {
+  vf acc[2][5] = {};
+  for (int c = 0; c < 6; c++) {
+    const vf* in = afresh(tiles[c][y]);
+    UNROLL for (int ky = 0; ky < 5; ky++, in += 5) {
+      vf b0 = splat(filter[c][ky][0]), b1 = splat(filter[c][ky][1]);
+      UNROLL for (int t = 0; t < 5; t++) {
+        vf v = rounded(in[t]);
+        acc[0][t] += b0 * v;
+        acc[1][t] += b1 * v;
+      }
     }
+  }
+  UNROLL for (int t = 0; t < 5; t++) out0[t] = acc[0][t], out1[t] = acc[1][t];
+}
+static NOINLINE void c3_products(Scratch& s, const Filters& f, int y) {
+  for (int k = 0; k < POINTS; k++)
+    for (int pair = 0; pair < 8; pair++)
+      for (int r = 0; r < 2; r++)
+        c3_row(s.tiles[k], f.forward[k][pair], y + r, s.products[k][2 * pair][r], s.products[k][2 * pair + 1][r]);
+}
+
+template <int ACT, int POOL, bool TRAIN> static void c3_forward(Scratch& s, const Filters& f, const float* bias) {
+  c3_tiles(s);
+  for (int py = 0; py < 5; py++) {
+    c3_products(s, f, 2 * py);
+    for (int o = 0; o < 16; o++)
+      for (int px = 0; px < 5; px++) {
+        vf q[4], d[4];
+        UNROLL for (int r = 0; r < 2; r++) {
+          vf m[POINTS];
+          UNROLL for (int k = 0; k < POINTS; k++) m[k] = s.products[k][o][r][px];
+          vf plus = m[1] + m[2], minus = m[1] - m[2], plus2 = m[3] + m[4], minus2 = m[3] - m[4];
+          q[2 * r] = (m[0] + bias[o]) + plus + plus2;
+          q[2 * r + 1] = (m[5] + bias[o]) + minus + 2.0f * minus2;
+        }
+        s.p3[(o * 5 + py) * 5 + px] = act_pool<ACT, POOL>(q, d);
+        if (!TRAIN) continue;
+        UNROLL for (int i = 0; i < 4; i++) s.d3[o][2 * py + i / 2][2 * px + i % 2] = d[i];
+      }
+  }
 }
 
 // out[j..j+T) = bias + W in, for T rows of W (row length I, known so that one pointer serves all rows).
@@ -454,54 +529,94 @@ static void store_rows(const Job& job, long blk, const vf* dz, int n, vf* out) {
   for (int j = 0; j < n; j++) out[((j / ROWS) * job.blocks + blk) * ROWS + j % ROWS] = dz[j];
 }
 
-static void c3_weight_grad(const Scratch& s, float* dw) {
+// E dy at point k.
+template <int K> static void c3_at_point(Scratch& s) {
+  for (int o = 0; o < 16; o++)
+    for (int y = 0; y < 10; y++)
+      for (int t = 0; t < 5; t++) {
+        vf a = s.d3[o][y][2 * t], b = s.d3[o][y][2 * t + 1];
+        s.at_point[o][y][t] = K == 0   ? a
+                              : K == 1 ? a + b
+                              : K == 2 ? a - b
+                              : K == 3 ? a + 2.0f * b
+                              : K == 4 ? a - 2.0f * b
+                                       : b;
+      }
+}
+
+// The filters' gradient at one point, of one block: dw[o][c][ky].
+static NOINLINE void c3_weight_grad(const vf tiles[6][14][5], const vf g[16][10][5], float* dw) {
   for (int o = 0; o < 16; o += 2) {
-    vf buf[round_up(300, V)];
-    for (int c = 0; c < 6; c++)
-      for (int ky = 0; ky < 5; ky++) {
-        vf acc[2][5] = {};
-        for (int y = 0; y < 10; y++) {
-          const vf *in = s.p1[c][y + ky], *g0 = s.d3[o][y], *g1 = s.d3[o + 1][y];
-          UNROLL for (int x = 0; x < 10; x++) {
-            UNROLL for (int k = 0; k < 5; k++) {
-              vf v = in[x + k];
-              acc[0][k] += g0[x] * v;
-              acc[1][k] += g1[x] * v;
-            }
+    vf buf[round_up(60, V)];
+    for (int c = 0; c < 6; c++) {
+      vf acc[2][5] = {};
+      for (int y = 0; y < 10; y++) {
+        const vf* in = afresh(tiles[c][y]);
+        UNROLL for (int t = 0; t < 5; t++) {
+          vf g0 = g[o][y][t], g1 = g[o + 1][y][t];
+          UNROLL for (int ky = 0; ky < 5; ky++) {
+            vf v = rounded(in[ky * 5 + t]);
+            acc[0][ky] += g0 * v;
+            acc[1][ky] += g1 * v;
           }
         }
-        UNROLL for (int k = 0; k < 5; k++) {
-          buf[c * 25 + ky * 5 + k] = acc[0][k];
-          buf[150 + c * 25 + ky * 5 + k] = acc[1][k];
-        }
       }
-    lane_sums(buf, 300, dw + o * 150);
+      UNROLL for (int ky = 0; ky < 5; ky++) buf[c * 5 + ky] = acc[0][ky], buf[30 + c * 5 + ky] = acc[1][ky];
+    }
+    lane_sums(buf, 60, dw + o * 30);
   }
 }
 
-// Input gradient of C3 at row y, columns X and X+1; products that fall outside the 10 output columns are
-// skipped at compile time instead of multiplying padding.
-template <int X> static NOINLINE void c3_input_tile(Scratch& s, const float* w, int y) {
-  vf acc[6][2] = {};
-  int k0 = y > 9 ? y - 9 : 0, k1 = y < 4 ? y : 4;
-  for (int ky = k0; ky <= k1; ky++)
-    for (int o = 0; o < 16; o++) {
-      const float* wk = w + o * 150 + ky * 5;
-      const vf* g = s.d3[o][y - ky];
-      UNROLL for (int kx = 0; kx < 5; kx++) {
-        UNROLL for (int c = 0; c < 6; c++) {
-          vf b = splat(wk[25 * c + kx]);
-          if (X - kx >= 0 && X - kx < 10) acc[c][0] += b * g[X - kx];
-          if (X + 1 - kx >= 0 && X + 1 - kx < 10) acc[c][1] += b * g[X + 1 - kx];
+// The inputs' gradient at one point, in place of the tiles, which are not needed any more.
+static NOINLINE void c3_input_products(const vf g[16][10][5], const float filter[3][16][5][2], vf out[6][14][5]) {
+  for (int pair = 0; pair < 3; pair++)
+    for (int y = 0; y < 14; y++) {
+      vf acc[2][5] = {};
+      int k0 = y > 9 ? y - 9 : 0, k1 = y < 4 ? y : 4;
+      for (int o = 0; o < 16; o++)
+        for (int ky = k0; ky <= k1; ky++) {
+          vf b0 = splat(filter[pair][o][ky][0]), b1 = splat(filter[pair][o][ky][1]);
+          const vf* in = afresh(g[o][y - ky]);
+          UNROLL for (int t = 0; t < 5; t++) {
+            vf v = rounded(in[t]);
+            acc[0][t] += b0 * v;
+            acc[1][t] += b1 * v;
+          }
         }
-      }
+      UNROLL for (int t = 0; t < 5; t++) out[2 * pair][y][t] = acc[0][t], out[2 * pair + 1][y][t] = acc[1][t];
     }
-  UNROLL for (int c = 0; c < 6; c++) s.dp1[c][y][X] = acc[c][0], s.dp1[c][y][X + 1] = acc[c][1];
 }
-template <int... I> static void c3_input_grad(Scratch& s, const float* w, std::integer_sequence<int, I...>) {
-  for (int y = 0; y < 14; y++) (c3_input_tile<2 * I>(s, w, y), ...);
+
+// B times that; tile t's six coefficients lie at 2 * t and on.
+static void c3_input_grad(Scratch& s) {
+  for (int c = 0; c < 6; c++)
+    for (int y = 0; y < 14; y++) {
+      vf* out = s.dp1[c][y];
+      vf carry[4] = {};  // of the tiles before, at 2 * t .. 2 * t + 3
+      for (int t = 0; t < 5; t++, out += 2) {
+        vf p[POINTS];
+        UNROLL for (int k = 0; k < POINTS; k++) p[k] = s.tiles[k][c][y][t];
+        vf plus = p[1] + p[2], minus = p[1] - p[2], plus2 = p[3] + p[4], minus2 = p[3] - p[4];
+        out[0] = carry[0] + 4.0f * p[0];
+        out[1] = carry[1] + (4.0f * p[5] - 4.0f * minus - 2.0f * minus2);
+        carry[0] = carry[2] - (5.0f * p[0] + 4.0f * plus + plus2);
+        carry[1] = carry[3] + (minus + 2.0f * minus2 - 5.0f * p[5]);
+        carry[2] = p[0] + plus + plus2;
+        carry[3] = p[5];
+      }
+      UNROLL for (int i = 0; i < 4; i++) out[i] = carry[i];
+    }
 }
-static void c3_input_grad(Scratch& s, const float* w) { c3_input_grad(s, w, std::make_integer_sequence<int, 7>()); }
+
+template <int K> static void c3_backward_at(const Job& job, Scratch& s, float* dw) {
+  c3_at_point<K>(s);
+  c3_weight_grad(s.tiles[K], s.at_point, dw + K * 480);
+  c3_input_products(s.at_point, job.filters->backward[K], s.tiles[K]);
+}
+template <int... K> static void c3_backward(const Job& job, Scratch& s, float* dw, std::integer_sequence<int, K...>) {
+  (c3_backward_at<K>(job, s, dw), ...);
+  c3_input_grad(s);
+}
 
 static void c1_weight_grad(const Scratch& s, float* dw, float* db) {
   vf acc_w[round_up(150, V)] = {}, acc_b[round_up(6, V)] = {};
@@ -538,7 +653,7 @@ static void c1_weight_grad(const Scratch& s, float* dw, float* db) {
 template <int ACT, int POOL, bool TRAIN> static void forward(const Job& job, Scratch& s, long blk) {
   load_block(job, s, blk);
   c1_forward<ACT, POOL, TRAIN>(s, job.w[0], job.w[1]);
-  c3_forward<ACT, POOL, TRAIN>(s, job.w[2], job.w[3]);
+  c3_forward<ACT, POOL, TRAIN>(s, *job.filters, job.w[3]);
   fc_forward<ACT>(job, s);
   store_logits(job, s, blk);
 }
@@ -566,9 +681,8 @@ template <int ACT, int POOL> static void train_block(const Job& job, Scratch& s,
     for (int y = 0; y < 10; y++)
       for (int x = 0; x < 10; x++) sums[o] += s.d3[o][y][x] *= s.dp3[(o * 5 + y / 2) * 5 + x / 2];
   }
-  lane_sums(sums, 16, slot + 2556);
-  c3_weight_grad(s, slot + 156);
-  c3_input_grad(s, job.w[2]);
+  lane_sums(sums, 16, slot + 156);
+  c3_backward(job, s, slot + 172, std::make_integer_sequence<int, POINTS>());
   c1_weight_grad(s, slot, slot + 150);
 }
 
@@ -669,7 +783,8 @@ static void load_single(const Job& job, Single& s, long image) {
     for (int i = 0; i < 28; i += 4) {
       long at = image * 784 + y * 28 + i;
       four p;
-      if (images.format == BYTES) p = over_255(__builtin_convertvector(*(const four_bytes*)((const uint8_t*)images.data + at), four));
+      if (images.format == BYTES)
+        p = over_255(__builtin_convertvector(*(const four_bytes*)((const uint8_t*)images.data + at), four));
       else p = *(const four*)((const float*)images.data + at);
       *(four*)(x + (y + 2) * 32 + 2 + i) = rounded(p * images.span) + images.background;
     }
@@ -740,7 +855,7 @@ static void reduce(const Job& job, int task) {
   for (long b = 1; b < job.blocks; b++)
     for (int i = 0; i < SLOT; i++) sum[i] += job.slots[b * SLOT + i];
   std::memcpy(job.g[0], sum, 4 * 150), std::memcpy(job.g[1], sum + 150, 4 * 6);
-  std::memcpy(job.g[2], sum + 156, 4 * 2400), std::memcpy(job.g[3], sum + 2556, 4 * 16);
+  std::memcpy(job.g[3], sum + 156, 4 * 16), filter_gradient(sum + 172, job.g[2]);
 }
 
 // ---------------------------------------------------------------- Adam
@@ -912,7 +1027,7 @@ static int step(Job job, int activation, int pooling, int threads, double* score
   };
   auto layout = [&] {
     used = 0;
-    take(job.scratch, threads), take(job.single, 1);
+    take(job.scratch, threads), take(job.single, 1), take(job.filters, 1);
     if (!train) return;
     take(job.slots, nb * SLOT), take(job.scores, nb * V * 3);
     take(job.at5, nb * V * PW * N5), take(job.at6, nb * V * PW * N6), take(job.at7, nb * V * PW * N7);
@@ -928,6 +1043,7 @@ static int step(Job job, int activation, int pooling, int threads, double* score
   }
   base = P.memory;
   layout();
+  if (!singles) filters_at_points(job.w[2], *job.filters);
   P.job = job;
   P.item = network_item;
   long items = nb + (train ? TASKS : 0);
