@@ -27,17 +27,24 @@ def compiled(shared_kernels: None) -> None:
 
 
 def compare(
-    model: LeNet5, x: Tensor, labels: Tensor, *, smoothing: float = 0.0, threads: int = 1
+    model: LeNet5,
+    x: Tensor,
+    labels: Tensor,
+    *,
+    smoothing: float = 0.0,
+    threads: int = 1,
+    targets: Tensor | None = None,
 ) -> None:
     """Compare loss, logits and gradients with autograd in float64, to 1e-4 of the largest."""
     reference = LeNet5(**model.config()).double()  # type: ignore[arg-type]  # plain values
     reference.load_state_dict(model.state_dict())
     expected = reference(x.double())
-    loss = nn.functional.cross_entropy(expected, labels, label_smoothing=smoothing)
+    goal = labels if targets is None else targets.double()
+    loss = nn.functional.cross_entropy(expected, goal, label_smoothing=smoothing)
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     engine = NativeEngine(model, label_smoothing=smoothing, num_threads=threads)
     logits = torch.empty(len(x), model.num_classes)
-    found = engine.loss_and_gradients(x, labels, logits=logits)
+    found = engine.loss_and_gradients(x, labels, targets=targets, logits=logits)
     assert found.minimized == pytest.approx(float(loss.detach()), rel=1e-4, abs=1e-6)
     plain = nn.functional.cross_entropy(expected.detach(), labels)
     assert found.loss == pytest.approx(float(plain), rel=1e-4, abs=1e-6)
@@ -67,6 +74,24 @@ def test_a_large_batch_threads_and_smoothing() -> None:
     torch.manual_seed(0)
     x, labels = torch.rand(300, 1, 28, 28), torch.randint(0, 10, (300,))
     compare(LeNet5(), x, labels, smoothing=0.1, threads=2)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("whole", [1.0, 0.7])
+def test_targets_in_place_of_labels(threads: int, whole: float) -> None:
+    torch.manual_seed(0)
+    model = LeNet5(activation="silu", pooling="max")
+    targets = whole * torch.randn(37, 10).mul(3).softmax(1)
+    labels = torch.randint(0, 10, (37,))
+    compare(model, torch.rand(37, 1, 28, 28), labels, targets=targets, threads=threads)
+
+
+def test_targets_of_another_shape_or_type_are_refused() -> None:
+    engine = NativeEngine(LeNet5())
+    x, labels = torch.rand(3, 1, 28, 28), torch.tensor([1, 2, 3])
+    for targets in (torch.rand(3, 9), torch.rand(2, 10), torch.rand(3, 10).double()):
+        with pytest.raises(ValueError, match="`targets`"):
+            engine.loss_and_gradients(x, labels, targets=targets)
 
 
 @pytest.mark.parametrize("num_classes", [2, 10, 47])

@@ -66,33 +66,48 @@ class NativeEngine:
         self._known: dict[str, tuple[list[int], ctypes.Array[ctypes.c_void_p]]] = {}
 
     def loss_and_gradients(
-        self, x: Tensor, labels: Tensor, *, logits: Tensor | None = None
+        self,
+        x: Tensor,
+        labels: Tensor,
+        *,
+        targets: Tensor | None = None,
+        logits: Tensor | None = None,
     ) -> BatchScores:
         """Write the gradients of the batch's mean cross-entropy into the parameters' `.grad`.
 
         Args:
             x: A batch, see the class.
             labels: (B,) int64.
+            targets: (B, num_classes) float32, what to learn in place of the smoothed labels.
             logits: (B, num_classes) float32, contiguous; overwritten with the logits if given.
 
         Raises:
-            ValueError: `x` has another shape or type, a label is out of range, or the batch is
-                empty.
+            ValueError: `x` or `targets` has another shape or type, a label is out of range, or
+                the batch is empty.
         """
         x = self._show(x)
         labels = labels.contiguous()
-        status = self._library.lenet5_train(
-            self._images,
-            labels.data_ptr(),
+        batch: tuple[object, ...] = (
             len(x),
             self._pointers("parameters", [p.data_ptr() for p in self._parameters]),
             self._pointers("gradients", [_gradient(p).data_ptr() for p in self._parameters]),
             *self._settings,
-            self._label_smoothing,
-            self.num_threads,
-            None if logits is None else logits.data_ptr(),
-            self._scores,
         )
+        rest = self.num_threads, None if logits is None else logits.data_ptr(), self._scores
+        if targets is None:
+            status = self._library.lenet5_train(
+                self._images, labels.data_ptr(), *batch, self._label_smoothing, *rest
+            )
+        else:
+            if targets.shape != (len(x), self._num_classes) or targets.dtype != torch.float32:
+                raise ValueError(
+                    f"`targets` {tuple(targets.shape)} of {targets.dtype} must be "
+                    f"({len(x)}, {self._num_classes}) of float32"
+                )
+            targets = targets.contiguous()
+            status = self._library.lenet5_train_targets(
+                self._images, labels.data_ptr(), targets.data_ptr(), *batch, *rest
+            )
         return self._read_scores(status, len(x))
 
     def learn(self, x: Tensor, labels: Tensor, optimizer: NativeAdam) -> BatchScores:
