@@ -26,6 +26,7 @@ from lenet.native import load_renderer
 from lenet.recipes import RECIPES, Recipe
 from lenet.records import EpochScores
 from lenet.training import Run, create_run, open_run, train
+from lenet.training.sampling import Sampling
 
 Render = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -135,6 +136,28 @@ def test_the_elastic_field_is_as_strong_as_asked_and_the_spline_sums_to_one() ->
     knots = table[:, ELASTIC].reshape(-1, 2, NUM_KNOTS, NUM_KNOTS)
     field = basis @ knots @ basis.T
     assert float(field.square().mean().sqrt()) == pytest.approx(1.4, rel=0.02)
+
+
+def test_a_scaled_distortion_draws_the_same_that_much_weaker() -> None:
+    full, half = DISTORTIONS["elastic"], DISTORTIONS["elastic"].scaled(0.5)
+    tables = [draw(d, torch.arange(50), seed=0, epoch=0)[:, ELASTIC] for d in (full, half)]
+    torch.testing.assert_close(tables[1], tables[0] / 2)
+    assert half.rotation == full.rotation / 2
+
+
+@pytest.mark.parametrize(("end", "factors"), [(1.0, [1, 1, 1]), (0.2, [1, 0.6, 0.2])])
+def test_distortions_change_linearly_to_the_last_epoch(
+    end: float, factors: list[float], images: Tensor
+) -> None:
+    recipe = replace(RECIPES["fast"], distortions="elastic", epochs=3, distortion_end=end)
+    sampling = Sampling(recipe, 0, "torch", torch.device("cpu"))
+    places, labels = torch.arange(10), torch.arange(10)
+    for epoch, factor in enumerate(factors):
+        sample = sampling.epoch(images, labels, epoch)
+        assert sample is not None
+        distortion = DISTORTIONS["elastic"].scaled(factor)
+        expected = render(images, places, draw(distortion, places, seed=0, epoch=epoch))
+        torch.testing.assert_close(sample(places)[0], expected)
 
 
 @pytest.mark.parametrize("engine", ["native", "torch"])

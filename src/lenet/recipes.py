@@ -1,5 +1,7 @@
 """What to run: one frozen dataclass of plain values, and the named recipes as data."""
 
+# Over 300 lines: the fields, what they allow and the named recipes are read side by side.
+
 import math
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args, get_origin
@@ -37,6 +39,8 @@ class Recipe:
     """Penalty of the rubbish class; for map alone."""
     distortions: Literal["none", "affine", "elastic", "robust"] = "none"
     """How training images are distorted, anew in each epoch."""
+    distortion_end: float = 1.0
+    """Share of the distortions' strength in the last epoch; from the first it changes linearly."""
     pieces: int = 0
     """Images added that the reader cuts from strings of training digits, rubbish included."""
     windows: int = 0
@@ -59,6 +63,8 @@ class Recipe:
     """Images a step."""
     epochs: int = 15
     """Passes over the training images."""
+    ema: float = 0.0
+    """Decay a step of the moving average of the weights that is scored and kept; 0 for none."""
     order: Literal["shuffled", "constant"] = "shuffled"
     """A new random order for each epoch, or one for all."""
     num_train: int = 0
@@ -104,12 +110,13 @@ class Recipe:
             )
         if self.loss != "cross_entropy" and (self.output != "rbf" or self.label_smoothing):
             raise RecipeError(f"`loss` (={self.loss}) is for `output` rbf and no `label_smoothing`")
-        for field, used in (("map_j", self.loss == "map"), ("curvature", self.optimizer == "sdlm")):
+        for field, used, when in (
+            ("map_j", self.loss == "map", f"`loss` is {self.loss}"),
+            ("curvature", self.optimizer == "sdlm", f"`optimizer` is {self.optimizer}"),
+            ("distortion_end", self.distortions != "none", "`distortions` is none"),
+        ):
             if not used and getattr(self, field) != getattr(Recipe, field):
-                raise RecipeError(
-                    f"`{field}` (={getattr(self, field)}) has no effect when `loss` is "
-                    f"{self.loss} and `optimizer` {self.optimizer}"
-                )
+                raise RecipeError(f"`{field}` (={getattr(self, field)}) has no effect when {when}")
         if self.optimizer == "sdlm":
             for field, value in _WITH_SDLM.items():
                 if getattr(self, field) != value:
@@ -147,15 +154,18 @@ _WITH_SDLM: dict[str, object] = {
     "warmup": 0.0,
     "weight_decay": 0.0,
     "label_smoothing": 0.0,
+    "ema": 0.0,
 }
 
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("background", -1e3, 1e3),
     ("ink", -1e3, 1e3),
+    ("distortion_end", 0, 10),
     ("label_smoothing", 0, 1),
     ("lr", 0, 100),
     ("weight_decay", 0, 100),
     ("warmup", 0, 1),
+    ("ema", 0, 1),
     ("batch_size", 1, 1_000_000),
     ("epochs", 1, 100_000),
     ("num_val", 0, 59_999),

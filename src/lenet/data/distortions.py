@@ -6,7 +6,7 @@ one row an image, and `render` applies a table with torch, on any device. The co
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -61,6 +61,10 @@ class Distortion:
     """Amplitude of noise on each pixel, uniform both ways, as a share of full ink."""
     marks: float = 0.0
     """Share of ones and sevens that get a flag, foot or bar; see `lenet.data.marks`."""
+
+    def scaled(self, factor: float) -> "Distortion":
+        """Return the same kinds, each that much as strong."""
+        return Distortion(**{name: factor * value for name, value in asdict(self).items()})
 
 
 # The paper's kinds of planar affine distortion; it gives no ranges (section III.A). Elastic as

@@ -19,6 +19,7 @@ from lenet.device import choose_device, describe_device
 from lenet.errors import CheckpointError, RecipeError, RunError
 from lenet.evaluation import compute_logits
 from lenet.files import remove_temporaries
+from lenet.models import Network
 from lenet.records import (
     METRICS_FILE,
     RECORD_FILE,
@@ -27,6 +28,7 @@ from lenet.records import (
     read_run_record,
     write_metrics,
 )
+from lenet.training.averaging import WeightAverage
 from lenet.training.directory import Run, errors_named
 from lenet.training.engines import (
     build_optimizer,
@@ -34,7 +36,7 @@ from lenet.training.engines import (
     describe_engine,
     torch_threads,
 )
-from lenet.training.loop import EpochResult, training_loop
+from lenet.training.loop import EpochResult, Tally, training_loop
 from lenet.training.losses import LOSSES, rubbish_penalty
 from lenet.training.pieces import add_strings, fold_rubbish
 from lenet.training.reproducible import build_model, deterministic, fingerprint, threads
@@ -137,14 +139,24 @@ class _Session:
             num_threads=num_threads,
         )
         self.takes_bytes = self.engine is not None
-        self.logits: Callable[[Tensor], Tensor] = (
-            self.model if self.engine is None else self.engine.logits
-        )
+        self.average = WeightAverage(self.model, recipe.ema) if recipe.ema else None
+        self.result = self.model if self.average is None else self.average.model
+        self.logits = self._logits_of(self.result)
         self.sampling = Sampling(recipe, run.seed, engine, device)
         self.optimizer = build_optimizer(recipe, list(self.model.parameters()), self.engine)
         self.epochs: list[EpochScores] = []
         self.num_sessions = 1
         self._restore()
+
+    def _logits_of(self, model: Network) -> Callable[[Tensor], Tensor]:
+        """Return who computes a model's logits, as this run's engine does."""
+        if self.engine is None:
+            return model
+        if model is self.model:
+            return self.engine.logits
+        engine = choose_engine("native", model, num_threads=self.engine.num_threads)
+        assert engine is not None
+        return engine.logits
 
     def _restore(self) -> None:
         path = self.run.path / STATE_FILE
@@ -159,6 +171,8 @@ class _Session:
                 )
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
             self.epochs = [EpochScores(**epoch) for epoch in state["epochs"]]
             self.num_sessions = state["num_sessions"] + 1
         except (KeyError, TypeError, RuntimeError, ValueError) as error:
@@ -207,7 +221,7 @@ class _Session:
                 predict=self.logits,
                 measure=stepping.measure,
                 before_epoch=stepping.before_epoch,
-                on_batch=None if self.watcher is None else self.watcher.batch,
+                on_batch=self._after_batch,
                 on_epoch=self._keep,
             )
         return self._finish()
@@ -220,6 +234,12 @@ class _Session:
         return lambda epoch: batches(
             images, labels, batch_size=1000, shuffle=False, as_bytes=self.takes_bytes
         )
+
+    def _after_batch(self, epoch: int, tally: Tally) -> None:
+        if self.average is not None:
+            self.average.update()
+        if self.watcher is not None:
+            self.watcher.batch(epoch, tally)
 
     def _keep(self, result: EpochResult) -> None:
         """Put an epoch on the disk, then say so."""
@@ -238,6 +258,7 @@ class _Session:
             "identity": self.identity,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
             "epochs": [asdict(epoch) for epoch in self.epochs],
             "num_sessions": self.num_sessions,
         }
@@ -258,7 +279,7 @@ class _Session:
 
         return write_results(
             self.run,
-            fold_rubbish(self.model) if has_rubbish else self.model,
+            fold_rubbish(self.result) if has_rubbish else self.result,
             [digits for digits in (self.train, self.val, self.test) if digits is not None],
             self.epochs,
             logits_of=logits_of,

@@ -24,6 +24,7 @@ class Sampling:
             device: Where the images will be.
         """
         self._distortion, self._seed = DISTORTIONS[recipe.distortions], seed
+        self._num_epochs, self._end = recipe.epochs, recipe.distortion_end
         self._anchors: Anchors | None = None
         self._renderer: Renderer | None = None
         if recipe.distortions != "none":
@@ -38,9 +39,11 @@ class Sampling:
         if self._anchors is None and self._distortion.marks:
             self._anchors = find_anchors(images, labels)
         anchors = self._anchors
+        done = epoch / max(1, self._num_epochs - 1)
+        distortion = self._distortion.scaled(1 + done * (self._end - 1))
 
         def sample(places: Tensor) -> tuple[Tensor, Tensor]:
-            table = draw(self._distortion, places, seed=self._seed, epoch=epoch, anchors=anchors)
+            table = draw(distortion, places, seed=self._seed, epoch=epoch, anchors=anchors)
             return renderer(images, places, table), labels.index_select(0, places)
 
         return sample
