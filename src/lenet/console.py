@@ -76,6 +76,8 @@ class TrainingView:
         self._download = DownloadBar(self._console)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
+        self._folder = tensorboard
+        self._is_written = False
         self._tensorboard = EventWriter(tensorboard) if tensorboard is not None else None
         self._num_epochs = self._num_images = self._num_done = 0
         self._start_s = self._shown_s = 0.0
@@ -172,7 +174,7 @@ class TrainingView:
             seconds = (time.perf_counter() - self._start_s) / here * left
             parts.append(f"{_clock(seconds)} left")
         self._say("  ".join(parts))
-        if self._tensorboard is not None:
+        if self._tensorboard is not None and self._is_written:
             self._tensorboard.write(scores)
 
     def _say(self, text: str) -> None:

@@ -65,6 +65,12 @@ class Recipe:
     """Passes over the training images."""
     ema: float = 0.0
     """Decay a step of the moving average of the weights that is scored and kept; 0 for none."""
+    teachers: int = 0
+    """Networks like this one trained first, of seeds of their own, to learn from."""
+    teacher_epochs: int = 0
+    """Passes of each teacher over the training images."""
+    teacher_weight: float = 0.0
+    """Share of the teachers' mean probabilities in what is learned; the labels have the rest."""
     order: Literal["shuffled", "constant"] = "shuffled"
     """A new random order for each epoch, or one for all."""
     num_train: int = 0
@@ -108,11 +114,20 @@ class Recipe:
                 f"`pieces` (={self.pieces}) and `windows` (={self.windows}) must be 0 when "
                 f"`model` is {self.model}: its ten codes have no room for rubbish"
             )
+        if self.teachers and not (
+            self.teacher_epochs and self.teacher_weight and self.loss == "cross_entropy"
+        ):
+            raise RecipeError(
+                f"`teachers` (={self.teachers}) need `teacher_epochs`, `teacher_weight` and "
+                "`loss` cross_entropy"
+            )
         if self.loss != "cross_entropy" and (self.output != "rbf" or self.label_smoothing):
             raise RecipeError(f"`loss` (={self.loss}) is for `output` rbf and no `label_smoothing`")
         for field, used, when in (
             ("map_j", self.loss == "map", f"`loss` is {self.loss}"),
             ("curvature", self.optimizer == "sdlm", f"`optimizer` is {self.optimizer}"),
+            ("teacher_epochs", self.teachers > 0, "`teachers` is 0"),
+            ("teacher_weight", self.teachers > 0, "`teachers` is 0"),
             ("distortion_end", self.distortions != "none", "`distortions` is none"),
         ):
             if not used and getattr(self, field) != getattr(Recipe, field):
@@ -155,6 +170,7 @@ _WITH_SDLM: dict[str, object] = {
     "weight_decay": 0.0,
     "label_smoothing": 0.0,
     "ema": 0.0,
+    "teachers": 0,
 }
 
 _RANGES: tuple[tuple[str, float, float], ...] = (
@@ -166,6 +182,9 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("weight_decay", 0, 100),
     ("warmup", 0, 1),
     ("ema", 0, 1),
+    ("teachers", 0, 100),
+    ("teacher_epochs", 0, 100_000),
+    ("teacher_weight", 0, 1),
     ("batch_size", 1, 1_000_000),
     ("epochs", 1, 100_000),
     ("num_val", 0, 59_999),

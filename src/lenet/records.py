@@ -73,7 +73,7 @@ class RunRecord:
     scores: dict[str, dict[str, Any]]
     """Per split, the fields of `lenet.evaluation.Scores`."""
     training_s: float
-    """Sum over epochs, scoring each epoch included; downloads and figures excluded."""
+    """Sum over epochs, its teachers' included and the scoring of each; no downloads or figures."""
     num_sessions: int
     """1, or more where the run was stopped and resumed."""
     device: str

@@ -75,6 +75,14 @@ def choose_engine(
         return None
 
 
+def logits_by(engine: Engine | None, model: Network) -> Callable[[Tensor], Tensor]:
+    """Return who computes a model's logits: an engine like that of another model, or torch."""
+    if engine is None:
+        return model
+    like = choose_engine("native", model, num_threads=engine.num_threads)
+    return model if like is None else like.logits
+
+
 def build_optimizer(
     recipe: Recipe, parameters: list[nn.Parameter], engine: Engine | None
 ) -> Optimizer:

@@ -31,6 +31,7 @@ def write_results(
     epochs: Sequence[EpochScores],
     *,
     logits_of: Callable[[Tensor], Tensor],
+    earlier_s: float,
     num_sessions: int,
     device: str,
     engine: str,
@@ -44,6 +45,7 @@ def write_results(
         splits: What to score, the test images last.
         epochs: What was measured on the way.
         logits_of: (N, 28, 28) uint8 to (N, num_classes) float32 on the CPU.
+        earlier_s: What the training of its teachers took.
         num_sessions: How many processes had a part in it.
         device: For people.
         engine: "native" or "torch".
@@ -84,7 +86,7 @@ def write_results(
         num_train_images=len(splits[0]),
         epochs=tuple(epochs),
         scores={split: asdict(score) for split, score in scores.items()},
-        training_s=sum(epoch.duration_s for epoch in epochs),
+        training_s=earlier_s + sum(epoch.duration_s for epoch in epochs),
         num_sessions=num_sessions,
         device=device,
         engine=engine,

@@ -5,7 +5,7 @@ the resume state is written after each epoch and holds everything up to it, so a
 any point goes on from its last whole epoch and ends with the same model, byte for byte.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from lenet.device import choose_device, describe_device
 from lenet.errors import CheckpointError, RecipeError, RunError
 from lenet.evaluation import compute_logits
 from lenet.files import remove_temporaries
-from lenet.models import Network
 from lenet.records import (
     METRICS_FILE,
     RECORD_FILE,
@@ -29,11 +28,13 @@ from lenet.records import (
     write_metrics,
 )
 from lenet.training.averaging import WeightAverage
+from lenet.training.committee import assemble, teacher_runs, time_of
 from lenet.training.directory import Run, errors_named
 from lenet.training.engines import (
     build_optimizer,
     choose_engine,
     describe_engine,
+    logits_by,
     torch_threads,
 )
 from lenet.training.loop import EpochResult, Tally, training_loop
@@ -82,9 +83,19 @@ def train(
             if run.is_finished:
                 return read_run_record(run.path / RECORD_FILE)
             remove_temporaries(run.path)
+            teachers = teacher_runs(run)
+            for teacher in teachers:
+                train(
+                    teacher,
+                    device=device,
+                    engine=engine,
+                    num_threads=num_threads,
+                    data_dir=data_dir,
+                    watcher=watcher,
+                )
             with threads(1):
                 session = _Session(
-                    run, choose_device(device), engine, num_threads, data_dir, watcher
+                    run, teachers, choose_device(device), engine, num_threads, data_dir, watcher
                 )
                 torch.set_num_threads(torch_threads(session.engine, num_threads))
                 return session.run_to_end()
@@ -98,6 +109,7 @@ class _Session:
     def __init__(
         self,
         run: Run,
+        teachers: Sequence[Run],
         device: torch.device,
         engine: str,
         num_threads: int,
@@ -141,22 +153,13 @@ class _Session:
         self.takes_bytes = self.engine is not None
         self.average = WeightAverage(self.model, recipe.ema) if recipe.ema else None
         self.result = self.model if self.average is None else self.average.model
-        self.logits = self._logits_of(self.result)
+        self.logits = logits_by(self.engine, self.result)
+        self.teachers = teachers
         self.sampling = Sampling(recipe, run.seed, engine, device)
         self.optimizer = build_optimizer(recipe, list(self.model.parameters()), self.engine)
         self.epochs: list[EpochScores] = []
         self.num_sessions = 1
         self._restore()
-
-    def _logits_of(self, model: Network) -> Callable[[Tensor], Tensor]:
-        """Return who computes a model's logits, as this run's engine does."""
-        if self.engine is None:
-            return model
-        if model is self.model:
-            return self.engine.logits
-        engine = choose_engine("native", model, num_threads=self.engine.num_threads)
-        assert engine is not None
-        return engine.logits
 
     def _restore(self) -> None:
         path = self.run.path / STATE_FILE
@@ -188,7 +191,10 @@ class _Session:
     def run_to_end(self) -> RunRecord:
         recipe, run = self.run.recipe, self.run
         images, labels = self.material.images.to(self.device), self.material.labels.to(self.device)
-        stepping = Stepping(recipe, run.seed, self.model, self.optimizer, self.engine, images)
+        committee = assemble(run, self.teachers, self.engine, self.device)
+        stepping = Stepping(
+            recipe, run.seed, self.model, self.optimizer, self.engine, images, committee
+        )
 
         def train_loader(epoch: int) -> Iterable[tuple[Tensor, Tensor]]:
             return batches(
@@ -283,6 +289,7 @@ class _Session:
             [digits for digits in (self.train, self.val, self.test) if digits is not None],
             self.epochs,
             logits_of=logits_of,
+            earlier_s=time_of(self.teachers),
             num_sessions=self.num_sessions,
             device=describe_device(self.device),
             engine=describe_engine(self.engine),

@@ -10,6 +10,7 @@ from lenet.evaluation import BatchScores
 from lenet.models import LeNet5_1998, Network
 from lenet.native import Engine, NativeEngine1998
 from lenet.recipes import Recipe
+from lenet.training.committee import Committee, learn_from
 from lenet.training.engines import whole_step
 from lenet.training.losses import LOSSES, rubbish_penalty
 from lenet.training.schedules import lr_factor
@@ -33,6 +34,7 @@ class Stepping:
         optimizer: Optimizer,
         engine: Engine | None,
         images: Tensor,
+        committee: Committee | None = None,
     ) -> None:
         """Put together what the recipe asks for.
 
@@ -43,6 +45,7 @@ class Stepping:
             optimizer: Of its parameters.
             engine: Who computes gradients; None for torch.
             images: (N, 28, 28) uint8, the training images.
+            committee: Whom it learns from, beside the labels.
         """
         self._recipe, self._seed, self._images = recipe, seed, images
         self._model, self._optimizer = model, optimizer
@@ -53,7 +56,12 @@ class Stepping:
         is_plain = recipe.loss == "cross_entropy" and not recipe.label_smoothing
         self.measure: nn.Module | None = None if is_plain else nn.CrossEntropyLoss()
         self.gradients: Step | None = None if engine is None else engine.loss_and_gradients
-        self.learn: Step | None = whole_step(engine, optimizer)
+        self.learn: Step | None = (
+            whole_step(engine, optimizer) if committee is None else None
+        )
+        if committee is not None:
+            assert not isinstance(engine, NativeEngine1998)
+            self.gradients = learn_from(committee, model, engine)
         self.before_epoch: Callable[[int], None] | None = None
         self.images_a_batch = recipe.batch_size
         if isinstance(optimizer, StochasticDiagonalLM):

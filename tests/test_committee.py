@@ -1,0 +1,171 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lenet.checkpoint import load_model
+from lenet.errors import RunError
+from lenet.models import LeNet5
+from lenet.native import NativeEngine, NativeUnavailableError
+from lenet.recipes import RECIPES, Recipe
+from lenet.records import EpochScores, read_run_record
+from lenet.training import Run, create_run, open_run, train
+from lenet.training.committee import Committee, learn_from, teacher_recipe, teacher_seed
+
+PUPIL = replace(
+    RECIPES["fast"],
+    distortions="affine",
+    epochs=3,
+    batch_size=16,
+    ema=0.9,
+    teachers=2,
+    teacher_epochs=2,
+    teacher_weight=0.75,
+)
+MODEL = "model.safetensors"
+
+
+def make_models() -> list[LeNet5]:
+    torch.manual_seed(0)
+    return [LeNet5(activation="silu", pooling="max") for _ in range(4)]
+
+
+def expected_loss(model: LeNet5, teachers: list[LeNet5], x: Tensor, labels: Tensor) -> Tensor:
+    """The loss as it is written on paper, in float64: 0.7 of the teachers, 0.3 of the labels."""
+    model, teachers = model.double(), [teacher.double() for teacher in teachers]
+    with torch.no_grad():
+        told = torch.stack([teacher(x.double()).softmax(1) for teacher in teachers]).mean(0)
+    log_p = model(x.double()).log_softmax(1)
+    smoothed = torch.full((len(x), 10), 0.1 / 10, dtype=torch.float64)
+    smoothed[range(len(x)), labels] += 0.9
+    loss: Tensor = -(0.7 * (told * log_p).sum(1) + 0.3 * (smoothed * log_p).sum(1)).mean()
+    return loss
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_what_is_learned_is_the_formula(compiled: bool, shared_kernels: None) -> None:
+    model, *teachers = make_models()
+    x, labels = torch.rand(21, 1, 28, 28), torch.randint(0, 10, (21,))
+    engine = None
+    said: list[Callable[[Tensor], Tensor]] = list(teachers)
+    if compiled:
+        try:
+            engine = NativeEngine(model)
+            said = [NativeEngine(teacher).logits for teacher in teachers]
+        except NativeUnavailableError as error:
+            pytest.skip(str(error))
+    committee = Committee(said, weight=0.7, label_smoothing=0.1)
+    found = learn_from(committee, model, engine)(x, labels)
+    gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    with torch.no_grad():
+        logits = model(x)
+    assert found.loss == pytest.approx(float(F.cross_entropy(logits, labels)), rel=1e-4)
+    assert found.num_correct == int((logits.argmax(1) == labels).sum())
+
+    model.zero_grad()
+    loss = expected_loss(model, teachers, x, labels)
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    assert found.minimized == pytest.approx(float(loss.detach()), rel=1e-5)
+    for ours, parameter in zip(gradients, model.parameters(), strict=True):
+        assert parameter.grad is not None
+        largest = float(parameter.grad.abs().max())
+        torch.testing.assert_close(ours.double(), parameter.grad, rtol=0, atol=1e-4 * largest)
+
+
+def test_targets_are_probabilities() -> None:
+    _, *teachers = make_models()
+    committee = Committee(teachers, weight=0.4, label_smoothing=0.02)
+    targets = committee.targets(torch.rand(5, 1, 28, 28), torch.arange(5))
+    torch.testing.assert_close(targets.sum(1), torch.ones(5))
+    assert targets.dtype == torch.float32
+
+
+def test_no_seeds_are_shared() -> None:
+    seeds = {teacher_seed(seed, number) for seed in range(100) for number in range(10)}
+    assert len(seeds) == 1000
+    assert seeds.isdisjoint(range(1000))
+
+
+@pytest.fixture
+def pupil(tiny_mnist: None, tmp_path: Path) -> Run:
+    run = create_run(tmp_path / "whole", "best", PUPIL, 0)
+    train(run)
+    return run
+
+
+def test_teachers_are_runs_of_their_own(pupil: Run, tmp_path: Path) -> None:
+    for number in range(2):
+        teacher = open_run(pupil.path / f"teacher-{number + 1}")
+        assert teacher.is_finished
+        assert (teacher.recipe, teacher.seed) == (teacher_recipe(PUPIL), teacher_seed(0, number))
+        alone = create_run(tmp_path / f"{number}", "alone", teacher.recipe, teacher.seed)
+        train(alone)
+        ours, theirs = (load_model(run.path)[0].state_dict() for run in (teacher, alone))
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_time_of_the_teachers_counts(pupil: Run) -> None:
+    runs = [pupil.path, pupil.path / "teacher-1", pupil.path / "teacher-2"]
+    whole, *teachers = (read_run_record(path / "record.json") for path in runs)
+    own = sum(epoch.duration_s for epoch in whole.epochs)
+    assert whole.training_s == pytest.approx(own + sum(t.training_s for t in teachers))
+
+
+def test_teachers_are_learned_from(pupil: Run, tmp_path: Path) -> None:
+    alone: Recipe = replace(teacher_recipe(PUPIL), epochs=PUPIL.epochs)
+    other = create_run(tmp_path / "alone", "fast", alone, 0)
+    train(other)
+    assert (pupil.path / MODEL).read_bytes() != (other.path / MODEL).read_bytes()
+
+
+class _StopAfter:
+    """Stops when so many epochs, of whichever run, are on the disk."""
+
+    def __init__(self, num_epochs: int) -> None:
+        self._left = num_epochs
+
+    def download(self, *arguments: object) -> None: ...
+
+    def start(self, run: Run, where: str, num_images: int, num_epochs_done: int) -> None: ...
+
+    def batch(self, *arguments: object) -> None: ...
+
+    def epoch(self, scores: EpochScores) -> None:
+        self._left -= 1
+        if not self._left:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("num_epochs", [1, 2, 3])
+def test_a_run_with_teachers_that_stops_ends_like_one_that_does_not(
+    num_epochs: int, pupil: Run, tmp_path: Path
+) -> None:
+    run = create_run(tmp_path / "stopped", "best", PUPIL, 0)
+    stops = 0
+    while not run.is_finished:
+        try:
+            train(open_run(run.path), watcher=_StopAfter(num_epochs))
+        except KeyboardInterrupt:
+            stops += 1
+    assert stops == 7 // num_epochs
+    assert (run.path / MODEL).read_bytes() == (pupil.path / MODEL).read_bytes()
+
+
+def test_both_engines_learn_the_same(pupil: Run, tmp_path: Path) -> None:
+    run = create_run(tmp_path / "torch", "best", PUPIL, 0)
+    found = train(run, engine="torch")
+    expected = read_run_record(pupil.path / "record.json")
+    for ours, theirs in zip(found.epochs, expected.epochs, strict=True):
+        assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-3)
+
+
+def test_a_folder_that_holds_something_else_is_named(tiny_mnist: None, tmp_path: Path) -> None:
+    run = create_run(tmp_path / "run", "best", PUPIL, 0)
+    (run.path / "teacher-2").mkdir()
+    (run.path / "teacher-2" / "letters.txt").write_text("dear")
+    with pytest.raises(RunError, match=r"teacher-2: .*found other files"):
+        train(run)
