@@ -104,6 +104,9 @@ class TrainingView:
     def start(self, run: "Run", device: str, num_images: int, num_epochs_done: int) -> None:
         """Say what begins, and open the bar."""
         self._download.close()
+        if self._bar is not None:  # of a teacher's run
+            self._bar.stop()
+        self._is_written = self._folder is not None and run.path == self._folder.parent
         self._num_epochs, self._num_images = run.recipe.epochs, num_images
         self._num_done = num_epochs_done
         goes_on = f", going on after epoch {num_epochs_done}" if num_epochs_done else ""
