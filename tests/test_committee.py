@@ -1,6 +1,7 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lenet.checkpoint import load_model
+from lenet.data.digits import to_input
 from lenet.errors import RunError
 from lenet.models import LeNet5
 from lenet.native import NativeEngine, NativeUnavailableError
@@ -15,10 +17,12 @@ from lenet.recipes import RECIPES, Recipe
 from lenet.records import EpochScores, read_run_record
 from lenet.training import Run, create_run, open_run, train
 from lenet.training.committee import Committee, learn_from, teacher_recipe, teacher_seed
+from lenet.training.sampling import Sampling
 
 PUPIL = replace(
     RECIPES["fast"],
     distortions="affine",
+    distortion_cycle=2,
     epochs=3,
     batch_size=16,
     ema=0.9,
@@ -46,10 +50,32 @@ def expected_loss(model: LeNet5, teachers: list[LeNet5], x: Tensor, labels: Tens
     return loss
 
 
+IMAGES = torch.randint(0, 256, (21, 28, 28), generator=torch.manual_seed(0)).to(torch.uint8)
+LABELS = torch.arange(21) % 10
+
+
+def make_committee(
+    teachers: Sequence[Callable[[Tensor], Tensor]], *, takes_bytes: bool = False, **changes: Any
+) -> tuple[Committee, Sampling]:
+    recipe = replace(RECIPES["fast"], **changes)
+    sampling = Sampling(recipe, 0, "torch", torch.device("cpu"))
+    return Committee(
+        teachers,
+        IMAGES,
+        LABELS,
+        sampling,
+        weight=0.7,
+        label_smoothing=0.1,
+        takes_bytes=takes_bytes,
+    ), sampling
+
+
+@pytest.mark.parametrize("distortions", ["none", "affine"])
 @pytest.mark.parametrize("compiled", [True, False])
-def test_what_is_learned_is_the_formula(compiled: bool, shared_kernels: None) -> None:
+def test_what_is_learned_is_the_formula(
+    compiled: bool, distortions: str, shared_kernels: None
+) -> None:
     model, *teachers = make_models()
-    x, labels = torch.rand(21, 1, 28, 28), torch.randint(0, 10, (21,))
     engine = None
     said: list[Callable[[Tensor], Tensor]] = list(teachers)
     if compiled:
@@ -58,8 +84,14 @@ def test_what_is_learned_is_the_formula(compiled: bool, shared_kernels: None) ->
             said = [NativeEngine(teacher).logits for teacher in teachers]
         except NativeUnavailableError as error:
             pytest.skip(str(error))
-    committee = Committee(said, weight=0.7, label_smoothing=0.1)
-    found = learn_from(committee, model, engine)(x, labels)
+    committee, sampling = make_committee(said, takes_bytes=compiled, distortions=distortions)
+    places = torch.tensor([3, 20, 0, 7, 7])
+    labels, x = LABELS[places], to_input(IMAGES[places])
+    sample = sampling.epoch(IMAGES, LABELS, 2)
+    if sample is not None:
+        x, _ = sample(places)
+    committee.before_epoch(2)
+    found = learn_from(committee, model, engine)(x, places)
     gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     with torch.no_grad():
         logits = model(x)
@@ -76,12 +108,32 @@ def test_what_is_learned_is_the_formula(compiled: bool, shared_kernels: None) ->
         torch.testing.assert_close(ours.double(), parameter.grad, rtol=0, atol=1e-4 * largest)
 
 
-def test_targets_are_probabilities() -> None:
-    _, *teachers = make_models()
-    committee = Committee(teachers, weight=0.4, label_smoothing=0.02)
-    targets = committee.targets(torch.rand(5, 1, 28, 28), torch.arange(5))
-    torch.testing.assert_close(targets.sum(1), torch.ones(5))
-    assert targets.dtype == torch.float32
+@pytest.mark.parametrize(
+    ("changes", "asked"),
+    [
+        ({"distortions": "none"}, [0]),
+        ({"distortions": "affine"}, [0, 1, 2, 3, 4]),
+        ({"distortions": "affine", "distortion_cycle": 2}, [0, 1]),
+    ],
+)
+def test_teachers_are_asked_once_for_each_view(changes: dict[str, Any], asked: list[int]) -> None:
+    seen = []
+
+    def teacher(x: Tensor) -> Tensor:
+        seen.append(epoch)
+        return x.flatten(1)[:, :10]
+
+    committee, sampling = make_committee([teacher], **changes)
+    targets = []
+    for epoch in range(5):
+        committee.before_epoch(epoch)
+        targets.append(committee.targets(torch.arange(21)))
+        torch.testing.assert_close(targets[-1].sum(1), torch.ones(21))
+    assert seen == asked
+    for first in range(5):
+        for second in range(5):
+            same = sampling.view(first) == sampling.view(second)
+            assert torch.equal(targets[first], targets[second]) == same
 
 
 def test_no_seeds_are_shared() -> None:

@@ -160,6 +160,20 @@ def test_distortions_change_linearly_to_the_last_epoch(
         torch.testing.assert_close(sample(places)[0], expected)
 
 
+def test_distortions_come_again_after_a_cycle(images: Tensor) -> None:
+    recipe = replace(RECIPES["fast"], distortions="elastic", epochs=5, distortion_cycle=2)
+    sampling = Sampling(recipe, 0, "torch", torch.device("cpu"))
+    places, labels, seen = torch.arange(10), torch.arange(10), []
+    for epoch in range(5):
+        sample = sampling.epoch(images, labels, epoch)
+        assert sample is not None
+        seen.append(sample(places)[0])
+    assert [sampling.view(epoch) for epoch in range(5)] == [0, 1, 0, 1, 0]
+    assert torch.equal(seen[0], seen[2])
+    assert torch.equal(seen[1], seen[3])
+    assert not torch.equal(seen[0], seen[1])
+
+
 @pytest.mark.parametrize("engine", ["native", "torch"])
 def test_a_distorted_run_that_stops_ends_like_one_that_does_not(
     engine: str, tiny_mnist: None, tmp_path: Path

@@ -73,6 +73,7 @@ def test_every_recipe_has_a_summary() -> None:
         ({"loss": "map"}, r"`loss` \(=map\) is for `output` rbf"),
         ({"ema": 1.5}, r"`ema` \(=1.5\) must be between 0 and 1"),
         ({"distortion_end": 0.5}, r"`distortion_end` \(=0.5\) has no effect when `distortions`"),
+        ({"distortion_cycle": 2}, r"`distortion_cycle` \(=2\) has no effect when `distortions`"),
         ({"teachers": 2}, "need `teacher_epochs`, `teacher_weight`"),
         ({"teacher_epochs": 2}, r"`teacher_epochs` \(=2\) has no effect when `teachers` is 0"),
         ({"optimizer": "sdlm"}, r"`model` \(=lenet5\) must be lenet5-1998 when `optimizer`"),

@@ -41,6 +41,8 @@ class Recipe:
     """How training images are distorted, anew in each epoch."""
     distortion_end: float = 1.0
     """Share of the distortions' strength in the last epoch; from the first it changes linearly."""
+    distortion_cycle: int = 0
+    """Epochs after which the same distortions come again; 0 for new ones in every epoch."""
     pieces: int = 0
     """Images added that the reader cuts from strings of training digits, rubbish included."""
     windows: int = 0
@@ -129,6 +131,8 @@ class Recipe:
             ("teacher_epochs", self.teachers > 0, "`teachers` is 0"),
             ("teacher_weight", self.teachers > 0, "`teachers` is 0"),
             ("distortion_end", self.distortions != "none", "`distortions` is none"),
+            ("distortion_cycle", self.distortions != "none", "`distortions` is none"),
+            ("distortion_cycle", self.distortion_end == 1, "`distortion_end` is not 1"),
         ):
             if not used and getattr(self, field) != getattr(Recipe, field):
                 raise RecipeError(f"`{field}` (={getattr(self, field)}) has no effect when {when}")
@@ -177,6 +181,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("background", -1e3, 1e3),
     ("ink", -1e3, 1e3),
     ("distortion_end", 0, 10),
+    ("distortion_cycle", 0, 100_000),
     ("label_smoothing", 0, 1),
     ("lr", 0, 100),
     ("weight_decay", 0, 100),

@@ -7,7 +7,7 @@ the same view: Beyer et al. 2022.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import torch
@@ -15,12 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lenet.checkpoint import load_model
+from lenet.data.digits import batches
 from lenet.evaluation import BatchScores
 from lenet.native import Engine, NativeEngine
 from lenet.recipes import Recipe
 from lenet.records import RECORD_FILE, read_run_record
 from lenet.training.directory import RECIPE_FILE, Run, create_run, open_run
 from lenet.training.engines import logits_by
+from lenet.training.sampling import Sampling
 
 TEACHER_FOLDER = "teacher-{}"
 
@@ -65,28 +67,71 @@ def teacher_seed(seed: int, number: int) -> int:
 
 
 class Committee:
-    """What to learn from teachers and labels together."""
+    """What to learn from teachers and labels together, for each training image of an epoch.
+
+    Targets of a whole epoch are computed before it, always in the same order, so that a resumed
+    run has the same to the bit; where distortions come again, they are kept.
+    """
 
     def __init__(
-        self, teachers: Sequence[Logits], *, weight: float, label_smoothing: float
+        self,
+        teachers: Sequence[Logits],
+        images: Tensor,
+        labels: Tensor,
+        sampling: Sampling,
+        *,
+        weight: float,
+        label_smoothing: float,
+        takes_bytes: bool,
     ) -> None:
-        """Take the teachers.
+        """Take the teachers, who say nothing yet.
 
         Args:
             teachers: Each returns the logits (B, C) of a batch.
+            images: (N, 28, 28) uint8, the training images.
+            labels: (N,) int64.
+            sampling: How they are distorted.
             weight: Share of the teachers' mean probabilities in a target; the labels have the rest.
             label_smoothing: Of the labels, as in `nn.CrossEntropyLoss`.
+            takes_bytes: The teachers take images as they are, where they are not distorted.
         """
-        self._teachers, self._weight = teachers, weight
-        self._label_smoothing = label_smoothing
+        self._teachers, self._images, self.labels = teachers, images, labels
+        self._sampling, self._weight = sampling, weight
+        self._label_smoothing, self._takes_bytes = label_smoothing, takes_bytes
+        self._by_view: dict[int, Tensor] = {}
+        self._targets = torch.empty(0)
+        self.places = torch.arange(len(labels), device=labels.device)
+        """What a batch holds in place of labels: (N,) int64, which images they are."""
 
     @torch.no_grad()
-    def targets(self, x: Tensor, labels: Tensor) -> Tensor:
-        """Return the target probabilities (B, C) of a batch as the teachers take it."""
-        first, *others = (teacher(x).softmax(1) for teacher in self._teachers)
-        total = first
-        for probabilities in others:
-            total = total + probabilities
+    def before_epoch(self, epoch: int) -> None:
+        """Compute an epoch's targets, or find them."""
+        view = self._sampling.view(epoch)
+        if view not in self._by_view:
+            if not self._sampling.repeats:
+                self._by_view.clear()
+            said = [self._ask(x, labels) for x, labels in self._draw(epoch)]
+            self._by_view[view] = torch.cat(said)
+        self._targets = self._by_view[view]
+
+    def targets(self, places: Tensor) -> Tensor:
+        """Return the target probabilities (B, C) float32 of this epoch's images."""
+        return self._targets.index_select(0, places)
+
+    def _draw(self, epoch: int) -> Iterable[tuple[Tensor, Tensor]]:
+        return batches(
+            self._images,
+            self.labels,
+            batch_size=1000,
+            shuffle=False,
+            as_bytes=self._takes_bytes,
+            sample=self._sampling.epoch(self._images, self.labels, epoch),
+        )
+
+    def _ask(self, x: Tensor, labels: Tensor) -> Tensor:
+        total = self._teachers[0](x).softmax(1)
+        for teacher in self._teachers[1:]:
+            total += teacher(x).softmax(1)
         num_classes = total.shape[1]
         told = F.one_hot(labels, num_classes) * (1 - self._label_smoothing)
         told = told + self._label_smoothing / num_classes
@@ -95,23 +140,25 @@ class Committee:
 
 
 def assemble(
-    run: Run, teachers: Sequence[Run], engine: Engine | None, device: torch.device
+    teachers: Sequence[Run],
+    recipe: Recipe,
+    engine: Engine | None,
+    sampling: Sampling,
+    images: Tensor,
+    labels: Tensor,
 ) -> Committee | None:
-    """Return the committee of a run's finished teachers; None where it has none.
-
-    Args:
-        run: Who learns from them.
-        teachers: From `teacher_runs`.
-        engine: The run's; its like computes what the teachers say.
-        device: Where the run's images are.
-    """
+    """Return the committee of finished teachers, who compute as a run's engine does, or None."""
     if not teachers:
         return None
-    models = (load_model(teacher.path)[0].to(device) for teacher in teachers)
+    models = (load_model(teacher.path)[0].to(images.device) for teacher in teachers)
     return Committee(
         [logits_by(engine, model) for model in models],
-        weight=run.recipe.teacher_weight,
-        label_smoothing=run.recipe.label_smoothing,
+        images,
+        labels,
+        sampling,
+        weight=recipe.teacher_weight,
+        label_smoothing=recipe.label_smoothing,
+        takes_bytes=engine is not None,
     )
 
 
@@ -123,7 +170,7 @@ def time_of(teachers: Sequence[Run]) -> float:
 def learn_from(
     committee: Committee, model: nn.Module, engine: NativeEngine | None
 ) -> Callable[[Tensor, Tensor], BatchScores]:
-    """Return what writes the gradients of a batch (x, labels) into a model's parameters.
+    """Return what writes the gradients of a batch (x, places) into a model's parameters.
 
     Args:
         committee: Says what is learned.
@@ -132,15 +179,17 @@ def learn_from(
     """
     if engine is not None:
 
-        def compiled(x: Tensor, labels: Tensor) -> BatchScores:
-            return engine.loss_and_gradients(x, labels, targets=committee.targets(x, labels))
+        def compiled(x: Tensor, places: Tensor) -> BatchScores:
+            labels = committee.labels.index_select(0, places)
+            return engine.loss_and_gradients(x, labels, targets=committee.targets(places))
 
         return compiled
 
-    def by_autograd(x: Tensor, labels: Tensor) -> BatchScores:
+    def by_autograd(x: Tensor, places: Tensor) -> BatchScores:
+        labels = committee.labels.index_select(0, places)
         model.zero_grad(set_to_none=True)
         logits = model(x)
-        minimized = F.cross_entropy(logits, committee.targets(x, labels))
+        minimized = F.cross_entropy(logits, committee.targets(places))
         minimized.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         logits = logits.detach()
         return BatchScores(

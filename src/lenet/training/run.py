@@ -191,7 +191,8 @@ class _Session:
     def run_to_end(self) -> RunRecord:
         recipe, run = self.run.recipe, self.run
         images, labels = self.material.images.to(self.device), self.material.labels.to(self.device)
-        committee = assemble(run, self.teachers, self.engine, self.device)
+        committee = assemble(self.teachers, recipe, self.engine, self.sampling, images, labels)
+        answers = labels if committee is None else committee.places
         stepping = Stepping(
             recipe, run.seed, self.model, self.optimizer, self.engine, images, committee
         )
@@ -199,12 +200,12 @@ class _Session:
         def train_loader(epoch: int) -> Iterable[tuple[Tensor, Tensor]]:
             return batches(
                 images,
-                labels,
+                answers,
                 batch_size=stepping.images_a_batch,
                 seed=run.seed,
                 epoch=stepping.order_of(epoch),
                 as_bytes=self.takes_bytes,
-                sample=self.sampling.epoch(images, labels, epoch),
+                sample=self.sampling.epoch(images, labels, epoch, answers=answers),
             )
 
         if self.watcher is not None:

@@ -25,13 +25,34 @@ class Sampling:
         """
         self._distortion, self._seed = DISTORTIONS[recipe.distortions], seed
         self._num_epochs, self._end = recipe.epochs, recipe.distortion_end
+        self._cycle = recipe.distortion_cycle
         self._anchors: Anchors | None = None
         self._renderer: Renderer | None = None
         if recipe.distortions != "none":
             self._renderer = choose_renderer(engine, device)
 
-    def epoch(self, images: Tensor, labels: Tensor, epoch: int) -> Sampler | None:
-        """Return what draws (x, labels) in an epoch; None to take the images as they are."""
+    @property
+    def repeats(self) -> bool:
+        """Whether images look the same again in later epochs."""
+        return self._renderer is None or self._cycle > 0
+
+    def view(self, epoch: int) -> int:
+        """Return a number that epochs share in which every image looks the same."""
+        if self._renderer is None:
+            return 0
+        return epoch % self._cycle if self._cycle else epoch
+
+    def epoch(
+        self, images: Tensor, labels: Tensor, epoch: int, *, answers: Tensor | None = None
+    ) -> Sampler | None:
+        """Return what draws (x, labels) in an epoch; None to take the images as they are.
+
+        Args:
+            images: (N, 28, 28) uint8.
+            labels: (N,) int64.
+            epoch: Counted from 0.
+            answers: (N,) int64, what is drawn with the images in place of their labels.
+        """
         renderer = self._renderer
         if renderer is None:
             return None
@@ -41,9 +62,11 @@ class Sampling:
         anchors = self._anchors
         done = epoch / max(1, self._num_epochs - 1)
         distortion = self._distortion.scaled(1 + done * (self._end - 1))
+        drawn = labels if answers is None else answers
+        view = self.view(epoch)
 
         def sample(places: Tensor) -> tuple[Tensor, Tensor]:
-            table = draw(distortion, places, seed=self._seed, epoch=epoch, anchors=anchors)
-            return renderer(images, places, table), labels.index_select(0, places)
+            table = draw(distortion, places, seed=self._seed, epoch=view, anchors=anchors)
+            return renderer(images, places, table), drawn.index_select(0, places)
 
         return sample

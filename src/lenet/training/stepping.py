@@ -56,13 +56,12 @@ class Stepping:
         is_plain = recipe.loss == "cross_entropy" and not recipe.label_smoothing
         self.measure: nn.Module | None = None if is_plain else nn.CrossEntropyLoss()
         self.gradients: Step | None = None if engine is None else engine.loss_and_gradients
-        self.learn: Step | None = (
-            whole_step(engine, optimizer) if committee is None else None
-        )
+        self.learn: Step | None = whole_step(engine, optimizer)
+        self.before_epoch: Callable[[int], None] | None = None
         if committee is not None:
             assert not isinstance(engine, NativeEngine1998)
-            self.gradients = learn_from(committee, model, engine)
-        self.before_epoch: Callable[[int], None] | None = None
+            self.learn, self.gradients = None, learn_from(committee, model, engine)
+            self.before_epoch = committee.before_epoch
         self.images_a_batch = recipe.batch_size
         if isinstance(optimizer, StochasticDiagonalLM):
             self.before_epoch = self._refresh_curvature
