@@ -62,7 +62,7 @@ def results_table() -> str:
     ]
     lines += [
         study_row(name, read_study_record(RECORDS / f"{name}.json"))
-        for name in ("default", "fast", "report", "lecun1998", "lecun1998-distorted")
+        for name in ("best", "default", "fast", "report", "lecun1998", "lecun1998-distorted")
     ]
     for title, train, test in ORIGINALS:
         lines.append(f"| {title} | 1 | {train[:5]} | {test[:5]} | - | - | - | |")

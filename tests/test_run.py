@@ -291,7 +291,13 @@ def test_a_full_disk_leaves_the_run_resumable(
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_trains_an_epoch(name: str, tiny_mnist: None, tmp_path: Path) -> None:
-    recipe = replace(RECIPES[name], epochs=1, num_val=min(RECIPES[name].num_val, 10), pieces=0)
+    recipe = replace(
+        RECIPES[name],
+        epochs=1,
+        teacher_epochs=min(RECIPES[name].teacher_epochs, 1),
+        num_val=min(RECIPES[name].num_val, 10),
+        pieces=0,
+    )
     record = train(create_run(tmp_path / name, name, recipe, 0))
     loss = record.epochs[0].train_loss
     if recipe.output == "linear":

@@ -50,9 +50,14 @@ def teacher_runs(run: Run) -> list[Run]:
 
 
 def teacher_recipe(recipe: Recipe) -> Recipe:
-    """Return what a recipe's teachers are trained by: the same, without teachers."""
+    """Return what a recipe's teachers are trained by: the same, without teachers or a cycle."""
     return replace(
-        recipe, teachers=0, teacher_epochs=0, teacher_weight=0.0, epochs=recipe.teacher_epochs
+        recipe,
+        epochs=recipe.teacher_epochs,
+        distortion_cycle=0,
+        teachers=0,
+        teacher_epochs=0,
+        teacher_weight=0.0,
     )
 
 
