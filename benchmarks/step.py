@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: the kernels, Adam, drawing the batch, and the rest.
+"""Where the time of a training step goes: the kernels, drawing the batch, and the rest.
 
 Run: `.venv/bin/python benchmarks/step.py [--batch-size 32] [--rounds 7]`
 
@@ -52,6 +52,10 @@ def prepare(batch_size: int, num_threads: int) -> dict[str, tuple[Callable[[], o
         for _ in range(steps):
             optimizer.step()
 
+    def learn() -> None:
+        for _ in range(steps):
+            engine.learn(x, y, optimizer)
+
     def whole() -> None:
         training_loop(
             model,
@@ -67,9 +71,10 @@ def prepare(batch_size: int, num_threads: int) -> dict[str, tuple[Callable[[], o
 
     return {
         "a whole step": (whole, steps),
-        "loss and gradients": (gradients, steps),
-        "Adam": (adam, steps),
+        "gradients and Adam, in one call": (learn, steps),
         "drawing the batch": (draw, steps),
+        "loss and gradients alone": (gradients, steps),
+        "Adam alone": (adam, steps),
         "logits, an image": (
             lambda: compute_logits(engine.logits, images, takes_bytes=True),
             NUM_IMAGES,
