@@ -1,8 +1,10 @@
 """Every export is held to its source: torch's own forward pass is the oracle."""
 
+import base64
 import ctypes
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -21,11 +23,13 @@ from lenet.data.digits import Digits, load, to_input
 from lenet.data.idx import write_idx
 from lenet.data.sources import DATASETS, DataFile, Dataset
 from lenet.errors import ExportError
-from lenet.export import EXPORTERS, Settings, c_code, export_model, onnx_graph
+from lenet.export import EXPORTERS, Settings, c_code, export_model, html_page, onnx_graph
 from lenet.export.artifact import Artifact
+from lenet.export.browser import find_browser
 from lenet.export.c_constants import comment_text, float_text, quoted
 from lenet.export.parity import Parity, require_close, require_equal
-from lenet.models import LeNet5
+from lenet.models import LeNet5, LeNet5_1998
+from lenet.page.build import read_models
 
 NUM_TRAIN, NUM_TEST = 400, 50
 COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
@@ -330,6 +334,61 @@ def test_an_mlflow_model_names_its_file_loader_and_signature(save: Callable[...,
     _, x = read_test()
     logits = source_logits(model, x)
     torch.testing.assert_close(run_onnx(folder / flavor["data"], x), logits, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("config", [{}, {"resize": "stretch", "activation": "silu"}])
+@pytest.mark.parametrize("is_run", [True, False])
+def test_a_page_is_run_in_a_browser_where_there_is_one(
+    config: dict[str, object],
+    is_run: bool,
+    save: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if is_run and find_browser() is None:
+        pytest.skip("no Chromium or Chrome is installed")
+    if not is_run:
+        monkeypatch.setattr(html_page, "find_browser", lambda: None)
+    model = save(**config)
+    assert cli.main(["export", str(model), "--to", "html"]) == 0
+    assert ("not run in a browser" in capsys.readouterr().out) == (not is_run)
+    assert names(model.parent) == {"model.safetensors", "model.html", "model.html.json"}
+    page = (model.parent / "model.html").read_text()
+    assert read_models(page) == [model.read_bytes()]
+    found = re.search(r'id="page-data">(.*?)</script>', page)
+    assert found is not None
+    data = json.loads(found[1])
+    assert data["parity"]["num_labels_differ"] == 0
+    assert data["source_sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
+    assert ("this page ran in" in data["exported"]) == is_run
+    digits, x = read_test()
+    held = data["digits"]
+    shown = np.frombuffer(base64.b64decode(held["images"]), np.uint8).reshape(-1, 28, 28)
+    assert (torch.from_numpy(shown.copy()) == digits.images[held["numbers"]]).all()
+    logits = source_logits(model, x[held["numbers"]])
+    stored = np.frombuffer(base64.b64decode(held["logits"]), "<f4").reshape(-1, 10)
+    torch.testing.assert_close(torch.from_numpy(stored.copy()), logits)
+    wrong = (logits.argmax(1) != digits.labels[held["numbers"]]).tolist()
+    assert held["mistakes"] == wrong
+
+
+def test_only_the_network_of_1998_stands_beside_another(
+    save: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save()
+    export = ["export", str(model), "--to", "html", "--with-1998"]
+    assert cli.main([*export, str(model)]) == 1
+    assert "must be 'lenet5-1998'" in capsys.readouterr().err
+    torch.manual_seed(0)
+    old = LeNet5_1998()
+    card = replace(load_model(model)[1], model="lenet5-1998", config=old.config())
+    save_model(tmp_path / "1998.safetensors", old, card)
+    assert cli.main([*export, str(tmp_path / "1998.safetensors"), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["details"]["with_1998"]["parity"]["num_labels_differ"] == 0
+    assert len(read_models((model.parent / "model.html").read_text())) == 2
+    # Shown by itself, too.
+    assert cli.main(["export", str(tmp_path / "1998.safetensors"), "--to", "html"]) == 0
 
 
 @pytest.mark.parametrize("kind", ["torch", "c", "triton"])

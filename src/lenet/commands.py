@@ -360,6 +360,7 @@ def export(arguments: Sequence[str]) -> int:
 
     from lenet.console import DownloadBar
     from lenet.export import Settings, export_model
+    from lenet.export.html_page import NOT_RUN
     from lenet.records import to_json
 
     torch.set_num_threads(1)  # as a run scores itself
@@ -369,7 +370,11 @@ def export(arguments: Sequence[str]) -> int:
         options.to,
         out=options.out,
         overwrite=options.overwrite,
-        settings=Settings(c_type=options.c_type, min_agreement=options.min_agreement),
+        settings=Settings(
+            c_type=options.c_type,
+            min_agreement=options.min_agreement,
+            with_1998=options.with_1998,
+        ),
         data_dir=options.data_dir,
         progress=progress,
     )
@@ -384,6 +389,8 @@ def export(arguments: Sequence[str]) -> int:
         f"source's, logits differ by up to {parity.largest_logit_difference:.2g} "
         f"of {parity.largest_logit:.3g}, test accuracy {parity.accuracy:.2%}"
     )
+    if options.to == "html" and record.details["run_in"] is None:
+        print(f"note: {NOT_RUN}: these figures are of the model file inside")
     return 0
 
 

@@ -153,15 +153,16 @@ class ExportOptions:
     Examples:
       lenet export runs/default-seed0 --to onnx
       lenet export runs/default-seed0 --to c --c-type int8 --out firmware/digits.c
+      lenet export runs/default-seed0 --to html --with-1998 runs/lecun1998-seed0
       lenet export model.safetensors --to triton --out models --json
     A JSON file beside the export says what was measured.
     """
 
     model: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN|MODEL")]
     """Run directory, or a model file that lenet wrote."""
-    to: Literal["onnx", "torch", "int8", "c", "triton", "mlflow"]
-    """ONNX, a torch.export program, ONNX in 8 bits, C99 source, a model repository for Triton, or
-    an MLflow model."""
+    to: Literal["onnx", "torch", "int8", "html", "c", "triton", "mlflow"]
+    """ONNX, a torch.export program, ONNX in 8 bits, a page in which one draws and watches, C99
+    source, a model repository for Triton, or an MLflow model."""
     out: Annotated[
         Path | None,
         tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: beside the model file)"),
@@ -174,6 +175,8 @@ class ExportOptions:
     min_agreement: float = 0.999
     """Labels that an export in 8 bits must share with its source on the test images, 0 to 1; its
     accuracy may differ by half of what is left to 1."""
+    with_1998: Annotated[Path | None, tyro.conf.arg(metavar="RUN|MODEL")] = None
+    """For html: a run of the paper's network (`lenet train lecun1998`), shown beside the first."""
     data_dir: Folder = None
     """As for `lenet train`."""
     json: bool = False

@@ -19,6 +19,8 @@ class Settings:
     """What the C code computes with."""
     min_agreement: float = 0.999
     """Smallest share of equal labels that a quantized export is kept with."""
+    with_1998: Path | None = None
+    """Run directory or model file of a 1998 network, which the page shows beside the first."""
 
     def __post_init__(self) -> None:
         """Check the range."""
@@ -34,6 +36,8 @@ class Artifact:
     """Loads what is on the disk now."""
     annotate: Callable[[Mapping[str, Any]], None]
     """Writes facts (plain values) into it."""
+    close: Callable[[], None] = lambda: None
+    """Called once, when nothing more will be opened."""
     quantized: bool = False
     """Rounded to 8 bits, so held to most of the source's labels instead of all."""
     details: dict[str, Any] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -10,7 +11,15 @@ from typing import Any
 from lenet.checkpoint import find_model
 from lenet.data.download import Progress
 from lenet.errors import ExportError, LeNetError
-from lenet.export import c_code, int8, mlflow_model, onnx_graph, torch_program, triton
+from lenet.export import (
+    c_code,
+    html_page,
+    int8,
+    mlflow_model,
+    onnx_graph,
+    torch_program,
+    triton,
+)
 from lenet.export.artifact import Artifact, Exporter, Settings
 from lenet.export.parity import Parity, compare, require_close, require_equal
 from lenet.export.placing import check_target, record_path, staging
@@ -33,6 +42,7 @@ EXPORTERS: dict[str, Exporter] = {
         write=int8.write,
         packages=ONNX_PACKAGES,
     ),
+    "html": Exporter(default_name="model.html", suffix=".html", write=html_page.write),
     "c": Exporter(default_name="lenet5.c", suffix=".c", companions=(".h",), write=c_code.write),
     "triton": Exporter(
         default_name="triton", is_folder=True, write=triton.write, packages=ONNX_PACKAGES
@@ -103,7 +113,8 @@ def export_model(
     try:
         with staging(target, exporter) as staged:
             artifact = exporter.write(source, staged, settings)
-            parity = _verify(source, artifact, settings)
+            with closing(artifact):
+                parity = _verify(source, artifact, settings)
             found = dict(_hash_files(staged.parent))
             record = ExportRecord(
                 kind=kind,

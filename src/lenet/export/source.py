@@ -26,8 +26,10 @@ class Source:
     model: Network
     """On the CPU, in evaluation mode."""
     card: ModelCard
+    file: bytes
+    """The model file."""
     sha256: str
-    """Of the model file."""
+    """Of it."""
     scored: Digits
     """The test images: every export must give the source's labels on them."""
     logits: Tensor
@@ -50,15 +52,29 @@ def read_source(
         CheckpointError: `path` is no model.
         DownloadError: The data set can't be had.
     """
-    model, card = load_model(path)
+    card = load_model(path)[1]
     scored = load(card.dataset, "test", data_dir=data_dir, progress=progress)
+    return make_source(
+        path, scored, lambda: load(card.dataset, "train", data_dir=data_dir, progress=progress)
+    )
+
+
+def make_source(path: Path, scored: Digits, load_training: Callable[[], Digits]) -> Source:
+    """Read a model and compute its logits on images that are there already.
+
+    Raises:
+        CheckpointError: `path` is no model.
+    """
+    model, card = load_model(path)
+    file = find_model(path).read_bytes()
     return Source(
         model=model,
         card=card,
-        sha256=hashlib.sha256(find_model(path).read_bytes()).hexdigest(),
+        file=file,
+        sha256=hashlib.sha256(file).hexdigest(),
         scored=scored,
         logits=compute_logits(model, scored.images),
-        load_training=lambda: load(card.dataset, "train", data_dir=data_dir, progress=progress),
+        load_training=load_training,
     )
 
 

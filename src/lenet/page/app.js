@@ -1,0 +1,247 @@
+/* The page: what is on the board goes through the network, and everything shows it. */
+(() => {
+  const { byId } = lenet;
+  const TITLES = { lenet5: "LeNet-5 of today", "lenet5-1998": "LeNet-5 of 1998" };
+  const DEMO_MS = 1100;
+  const SAY_AFTER_MS = 700;
+
+  /** Tell a screen reader. */
+  const say = (text) => {
+    byId("live").textContent = text;
+  };
+  lenet.say = say;
+
+  function start() {
+    const facts = JSON.parse(byId("page-data").textContent);
+    const networks = [...document.querySelectorAll("script[data-model]")].map((element) =>
+      lenet.readNetwork(lenet.fromBase64(element.textContent)));
+    const states = networks.map(lenet.makeState);
+    let active = 0;
+    let selected = null;
+    let isHeld = false;
+    let seen = { image: null, frame: null };
+    let waiting = null; // the event that the next frame answers, or true
+    let sayTimer = 0;
+    let demo = 0;
+
+    lenet.readPalettes();
+    const layers = lenet.makeLayers(point);
+    const answer = lenet.makeAnswer((cell, how) => point(networks[active].layers.length - 1, cell, how));
+    const board = lenet.makeBoard((event) => {
+      cancelAnimationFrame(demo);
+      if (event && strip) strip.leave();
+      refresh(event);
+    });
+    const strip = lenet.makeStrip(lenet.makeCollections(facts.digits), (item) => {
+      cancelAnimationFrame(demo);
+      if (item.image) board.showDigit(item.image);
+      else playStrokes(item.strokes);
+    });
+
+    /** Read the board and show all of it before the next frame. */
+    function refresh(event) {
+      const wasWaiting = waiting !== null;
+      waiting = event ?? waiting ?? true;
+      if (!wasWaiting) requestAnimationFrame(answerFrame);
+    }
+
+    function answerFrame() {
+      const event = waiting;
+      waiting = null;
+      seen = board.read();
+      compute();
+      show();
+      if (event.timeStamp) lenet.delays.push(performance.now() - event.timeStamp);
+    }
+
+    function compute() {
+      const image = seen.image ?? new Uint8Array(784);
+      networks.forEach((network, i) => lenet.run(network, image, states[i]));
+    }
+
+    function show() {
+      layers.draw(states[active]);
+      const logits = (i) => (seen.image ? states[i].at(-1) : null);
+      const rival = networks.findIndex((_, i) => i !== active);
+      const other = rival >= 0 && {
+        title: titleOf(networks[rival]),
+        classes: networks[rival].classes,
+        shares: logits(rival) && lenet.softmax(logits(rival), networks[rival].temperature),
+      };
+      const best = answer.draw(logits(active), other);
+      byId("seen-text").textContent = seen.image
+        ? "What the network sees: the digit cropped, fitted into 20 \u00d7 20 pixels and centred."
+        : board.isEmpty() ? "" : "No digit found in the picture.";
+      showSelected();
+      clearTimeout(sayTimer);
+      sayTimer = setTimeout(() => {
+        if (best) say(`Read as ${best.name}, ${lenet.percent(best.share)}`);
+      }, SAY_AFTER_MS);
+    }
+
+    const titleOf = (network) => TITLES[network.card.model];
+
+    function showSelected() {
+      if (selected) lenet.showCell(networks[active], states[active], selected.index, selected.cell, isHeld);
+      link();
+    }
+
+    function link() {
+      if (!selected && !byId("links").firstChild) return;
+      const canvas = byId("board").getBoundingClientRect();
+      const unit = canvas.width / lenet.BOARD;
+      const { frame } = seen;
+      const onBoard = frame && {
+        left: canvas.left + (frame.left - 2 * frame.pixel) * unit,
+        top: canvas.top + (frame.top - 2 * frame.pixel) * unit,
+        pixel: frame.pixel * unit,
+        limits: canvas,
+      };
+      const last = networks[active].layers.length - 1;
+      const spot = (index, map, box) => (index === last ? answer.locate(map) : layers.locate(index, map, box));
+      lenet.drawLinks(networks[active], selected, spot, onBoard);
+    }
+
+    /** Someone points at a cell. */
+    function point(index, cell, how) {
+      if (how === "hover" && isHeld) return;
+      const isSame = selected && selected.index === index
+        && ["map", "row", "column"].every((key) => selected.cell[key] === cell[key]);
+      if (how === "tap" || how === "hold") isHeld = !(isHeld && isSame);
+      else if (how === "key") isHeld = false;
+      if (isSame && how === "hover") return;
+      selected = { index, cell };
+      showSelected();
+      if (how === "key" || how === "hold") {
+        const [value] = [lenet.explain(networks[active], states[active], index, cell).value];
+        say(`${lenet.nameCell(networks[active], index, cell)}: ${lenet.show(value)}${isHeld ? ", held" : ""}`);
+      }
+    }
+
+    function letGo() {
+      selected = null;
+      isHeld = false;
+      lenet.introduce();
+      link();
+    }
+
+    /** Choose which network's layers are seen. */
+    function activate(index) {
+      active = index;
+      const network = networks[active];
+      layers.build(network);
+      answer.build(network, networks.length > 1);
+      if (selected) layers.place(selected.index, selected.cell);
+      if (selected && selected.cell.map >= network.layers[selected.index].maps) letGo();
+      drawScale(network);
+      if (seen) show();
+    }
+
+    function drawScale(network) {
+      const ends = [...network.layers].find((layer) => layer.squash?.high)?.squash;
+      byId("scale-low").textContent = ends ? lenet.show(ends.low, 1) : "negative";
+      byId("scale-high").textContent = ends ? `+${lenet.show(ends.high, 1)}` : "positive";
+      lenet.drawCells(byId("scale"), Float32Array.from({ length: 101 }, (_, i) => i - 50), 101, "signed", -50, 50);
+    }
+
+    /** Let a digit draw itself, or show it at once to who wants no motion. */
+    function playStrokes(strokes) {
+      const total = strokes.reduce((sum, points) => sum + points.length, 0);
+      const isStill = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+      const begin = performance.now();
+      const step = (now) => {
+        let left = isStill ? total : Math.ceil(Math.min(1, Math.max(0, now - begin) / DEMO_MS) * total);
+        const isDone = left >= total;
+        const drawn = [];
+        for (const points of strokes) {
+          if (left > 0) drawn.push(points.slice(0, left));
+          left -= points.length;
+        }
+        board.showStrokes(drawn.length ? drawn : [strokes[0].slice(0, 1)]);
+        if (!isDone) demo = requestAnimationFrame(step);
+      };
+      if (isStill) step(begin);
+      else demo = requestAnimationFrame(step);
+    }
+
+    async function take(file) {
+      const notice = byId("notice");
+      notice.hidden = true;
+      try {
+        if (file.name?.endsWith(".safetensors")) {
+          const network = lenet.readNetwork(new Uint8Array(await file.arrayBuffer()));
+          networks.push(network);
+          states.push(lenet.makeState(network));
+          compute();
+          offerNetworks(networks.length - 1);
+          activate(networks.length - 1);
+          return;
+        }
+        const { bitmap, pixels } = await lenet.readPicture(file);
+        strip.leave();
+        board.showPicture(bitmap, pixels);
+      } catch (error) {
+        notice.textContent = error.message;
+        notice.hidden = false;
+      }
+    }
+
+    function offerNetworks(index) {
+      const container = byId("networks");
+      container.hidden = networks.length < 2;
+      if (networks.length > 1) lenet.makeSwitch(container, networks.map(titleOf), activate)(index);
+    }
+
+    function setTheme(name) {
+      const root = document.documentElement;
+      if (name === "auto") delete root.dataset.theme;
+      else root.dataset.theme = name;
+      const label = { auto: "Auto", light: "Light", dark: "Dark" }[name];
+      byId("theme").textContent = label;
+      byId("theme").setAttribute("aria-label", `Colours: ${name === "auto" ? "as the system has them" : label}`);
+      repaint();
+    }
+
+    function repaint() {
+      lenet.readPalettes();
+      board.redraw();
+      strip.repaint();
+      activate(active);
+    }
+
+    byId("theme").addEventListener("click", () => {
+      const names = ["auto", "light", "dark"];
+      setTheme(names[(names.indexOf(document.documentElement.dataset.theme ?? "auto") + 1) % 3]);
+    });
+    window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
+    lenet.narrow.addEventListener("change", () => {
+      layers.relay();
+      show();
+    });
+    new ResizeObserver(link).observe(byId("app"));
+    byId("clear").addEventListener("click", board.clear);
+    byId("undo").addEventListener("click", board.undo);
+    byId("close").addEventListener("click", letGo);
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") letGo();
+    });
+    for (const button of document.querySelectorAll("[data-move]")) {
+      button.addEventListener("click", () => {
+        if (!selected) return;
+        if (selected.index === networks[active].layers.length - 1) answer.press(button.dataset.move);
+        else layers.press(selected.index, button.dataset.move);
+      });
+    }
+    lenet.watchFiles(take);
+    lenet.introduce();
+    offerNetworks(0);
+    activate(0);
+    board.redraw();
+    lenet.showFacts(facts, networks);
+    playStrokes(lenet.drawnStrokes("3"));
+    lenet.predict = (images, which = 0) => lenet.runMany(networks[which], images);
+  }
+
+  lenet.delays = [];
+  if (typeof document !== "undefined") start();
+})();

@@ -1,0 +1,161 @@
+/* How one cell is computed: its patch, its weights, their products, and what becomes of the sum. */
+(() => {
+  const { byId, drawCells, make, paintCss, show } = lenet;
+
+  const INTRODUCTION = [
+    ["C1, C3, C5", "look at 5 \u00d7 5 cells at a time, each map through its own weights, the same all over the map."],
+    ["S2, S4", "make four cells one, so that small shifts matter less."],
+    ["F6", "weighs everything that C5 found."],
+    ["Output", "one number for each class; the largest is the answer."],
+  ];
+
+  function describe(layer, below, found) {
+    const size = `${below.name} ${below.rows > 1 ? "" : "units "}`;
+    switch (found.kind) {
+      case "input":
+        return "One of the 32 \u00d7 32 pixels that the network sees: the digit, fitted into 20 \u00d7 20, centred by its mass, with paper around it.";
+      case "convolution": {
+        const maps = found.terms.length === 1 ? `${below.name === "input" ? "the input" : "one map"}` : `${found.terms.length} maps of ${below.name}`;
+        const share = layer.rows > 1
+          ? ` All ${layer.rows * layer.columns} cells of this map use the same ${25 * found.terms.length} weights.`
+          : "";
+        return `Looks at 5 \u00d7 5 cells of ${maps}.${share}`;
+      }
+      case "subsampling":
+        return {
+          max: "The largest of four cells.",
+          average: "The mean of four cells.",
+          trained: "The sum of four cells, times a weight of this map, plus a bias of this map.",
+        }[found.pooling];
+      case "rbf":
+        return "The picture that F6 makes is compared with a drawing of this digit: the squares of the differences, summed, are the penalty. The smallest penalty wins.";
+      default:
+        return `Looks at all ${below.maps} ${size}.`;
+    }
+  }
+
+  const most = (values) => values.reduce((top, value) => Math.max(top, Math.abs(value)), 1e-6);
+
+  /** A grid of cells with their numbers, for patches that are small enough to be read. */
+  function numberGrid(label, values, columns, kind, low, high) {
+    const cells = Array.from(values, (value) => {
+      const cell = make("i", { text: show(value, 2) });
+      const { css, isLight } = paintCss(kind, value, low, high);
+      cell.style.background = css;
+      cell.classList.add(isLight ? "on-light" : "on-dark");
+      return cell;
+    });
+    const grid = make("div", {
+      class: `numbers columns-${columns}`, role: "img",
+      "aria-label": `${label}: ${Array.from(values, (value) => show(value)).join(", ")}`,
+    }, ...cells);
+    return make("figure", { class: "operand" }, grid, make("figcaption", { text: label }));
+  }
+
+  function cellGrid(label, values, columns, kind, low, high) {
+    const canvas = make("canvas", { class: `cells columns-${columns}`, role: "img", "aria-label": label });
+    drawCells(canvas, values, columns, kind, low, high);
+    return canvas;
+  }
+
+  const sign = (text) => make("span", { class: "sign", text, "aria-hidden": "true" });
+
+  /** One patch large, with its numbers: values x weights = products. */
+  function showOne(term, range, below) {
+    const [label, columns] = [`patch of ${below.name === "input" ? "the input" : below.name}`, term.columns];
+    const parts = [numberGrid(label, term.values, columns, range.kind, range.low, range.high)];
+    if (term.weights) {
+      const [w, p] = [most(term.weights), most(term.products)];
+      parts.push(sign("\u00d7"), numberGrid("weights", term.weights, columns, "signed", -w, w));
+      parts.push(sign("="), numberGrid("products", term.products, columns, "signed", -p, p));
+    }
+    return make("div", { class: "terms one" }, ...parts);
+  }
+
+  /** A patch for each map below, small, with the sum that each gives. */
+  function showMany(terms, range, below) {
+    const scale = most(terms.flatMap((term) => Array.from(term.weights)));
+    const columns = terms.map((term) =>
+      make("div", { class: "term" },
+        make("span", { class: "small", text: `map ${term.map + 1}` }),
+        cellGrid(`patch of ${below.name} map ${term.map + 1}`, term.values, 5, range.kind, range.low, range.high),
+        sign("\u00d7"),
+        cellGrid(`weights for map ${term.map + 1}`, term.weights, 5, "signed", -scale, scale),
+        make("b", { text: show(term.sum) }),
+      ),
+    );
+    return make("div", { class: "terms many" }, ...columns);
+  }
+
+  /** All units below: as they are, the weights (or the code), the products (or squares). */
+  function showAll(term, range, kind) {
+    const isCode = kind === "rbf";
+    const [w, p] = [isCode ? 1 : most(term.weights), most(term.products)];
+    const part = (label, values, ...colours) =>
+      make("figure", { class: "operand" }, cellGrid(label, values, term.columns, ...colours), make("figcaption", { text: label }));
+    return make("div", { class: "terms all" },
+      part(isCode ? "F6" : "values", term.values, range.kind, range.low, range.high),
+      sign(isCode ? "\u2212" : "\u00d7"),
+      part(isCode ? "its code" : "weights", term.weights, "signed", -w, w),
+      sign(isCode ? "\u2192" : "="),
+      part(isCode ? "squares" : "products", term.products, "signed", -p, p),
+    );
+  }
+
+  /** The sum in words and numbers. */
+  function formula(layer, found) {
+    const number = (value) => make("b", { text: show(value) });
+    const parts = [];
+    if (found.kind === "rbf") parts.push("sum of the squares = ", number(-found.total));
+    else if (found.kind === "subsampling" && found.pooling !== "trained") {
+      parts.push(found.pooling === "max" ? "largest = " : "mean = ", number(found.total));
+    } else if (found.kind === "subsampling") {
+      const [sum, times] = [found.terms[0].sum, found.coefficient];
+      parts.push("sum ", number(sum), " \u00d7 ", number(times), " + bias ", number(found.bias), " = ", number(found.total));
+    } else {
+      const sum = found.total - found.bias;
+      parts.push("sum of the products ", number(sum), " + bias ", number(found.bias), " = ", number(found.total));
+    }
+    if (found.squash) {
+      const name = found.squash.includes("(") ? `${found.squash} \u00b7 ${show(found.total)})` : found.squash;
+      parts.push(` \u2192 ${name} \u2192 `, number(found.value));
+    }
+    return make("p", { class: "formula" }, ...parts);
+  }
+
+  /** Show what the layers do, before a cell is pointed at. */
+  function introduce() {
+    byId("inspector-title").textContent = "How a cell is computed";
+    byId("inspector").classList.remove("is-open", "is-held");
+    byId("explanation").replaceChildren(
+      make("dl", { class: "introduction" },
+        ...INTRODUCTION.flatMap(([term, text]) => [make("dt", { text: term }), make("dd", { text })])),
+    );
+  }
+
+  /** Show how a cell is computed. */
+  function showCell(network, state, index, cell, isHeld) {
+    const found = lenet.explain(network, state, index, cell);
+    const layer = network.layers[index];
+    const below = network.layers[index - 1] ?? layer;
+    const title = byId("inspector-title");
+    title.replaceChildren(
+      `${lenet.nameCell(network, index, cell)} `,
+      make("span", { class: "value", text: `= ${show(found.value)}` }),
+    );
+    byId("inspector").classList.add("is-open");
+    byId("inspector").classList.toggle("is-held", isHeld);
+    const parts = [make("p", { class: "small", text: describe(layer, below, found) })];
+    if (index > 0) {
+      const range = lenet.findRange(network, index - 1, state[index - 1]);
+      const [term] = found.terms;
+      if (found.kind === "full" || found.kind === "rbf") parts.push(showAll(term, range, found.kind));
+      else if (found.terms.length === 1) parts.push(showOne(term, range, below));
+      else parts.push(showMany(found.terms, range, below));
+      parts.push(formula(layer, found));
+    }
+    byId("explanation").replaceChildren(...parts);
+  }
+
+  Object.assign(lenet, { introduce, showCell });
+})();

@@ -1,0 +1,231 @@
+/* From a picture to a 28 x 28 digit the way MNIST was made, step by step, as images/normalize.py. */
+(() => {
+  const BOX = 20;
+  const MIN_SIGMAS = 6;
+  const THIN = 2.2; // strokes thinner than this many pixels of the box are thickened to it
+  const FINE = 3; // subpixels along each side of a pixel while a digit is fitted into its box
+  const { SIDE, SMALL, MIN_CONTRAST, dilate, grey, labelRegions, median, quantile, rint } = lenet;
+
+  /** Decide which pixels belong to the digit: {mask, regions}, no regions where there is none. */
+  function pickDigit(ink) {
+    const { width, height } = ink.strength;
+    const strength = grey(width, height, Float32Array.from(ink.strength.data));
+    const isSmall = Math.max(width, height) <= SMALL;
+    for (let again = 0; again < 4; again++) {
+      const peak = strongest(strength);
+      if (peak < Math.max(MIN_CONTRAST, MIN_SIGMAS * ink.noise)) break;
+      const limit = Math.fround(Math.max(0.3 * peak, 2.5 * ink.noise));
+      let mask = new Uint8Array(width * height);
+      for (let i = 0; i < mask.length; i++) mask[i] = strength.data[i] > limit ? 1 : 0;
+      if (!isSmall) mask = lenet.removeLines(mask, width, height);
+      const { labels, regions } = labelRegions(mask, strength);
+      const seeds = regions.filter((r) => r.peak >= 0.5 * peak && r.area >= 4);
+      const foreign = isSmall ? new Set() : findForeign(regions, labels, width, height, ink.isFlat);
+      const strong = seeds.filter((r) => !foreign.has(r.label));
+      if (strong.length) {
+        const taken = join(strong, regions.filter((r) => !foreign.has(r.label)), width, height);
+        return { mask: maskOf(labels, taken), regions: taken };
+      }
+      // Only frames, corners and specks are this strong: look for something fainter.
+      const gone = maskOf(labels, regions.filter((r) => r.peak >= 0.5 * peak));
+      const near = dilate(grey(width, height, new Float32Array(gone)), 2);
+      near.data.forEach((value, i) => {
+        if (value > 0) strength.data[i] = 0;
+      });
+    }
+    return { mask: new Uint8Array(width * height), regions: [] };
+  }
+
+  /** Return the mask of regions. */
+  function maskOf(labels, regions) {
+    const chosen = new Set(regions.map((r) => r.label));
+    const mask = new Uint8Array(labels.length);
+    for (let i = 0; i < mask.length; i++) mask[i] = labels[i] && chosen.has(labels[i]) ? 1 : 0;
+    return mask;
+  }
+
+  /** Return the strength of a stroke's middle: that of the strongest few pixels. */
+  function strongest({ data }) {
+    const count = Math.max(4, Math.floor(data.length / 20000));
+    if (data.length <= count) return median(data);
+    const top = new Float32Array(count).fill(-Infinity); // ascending
+    for (const value of data) {
+      if (value <= top[0]) continue;
+      let i = 1;
+      for (; i < count && top[i] < value; i++) top[i - 1] = top[i];
+      top[i - 1] = value;
+    }
+    return median(top);
+  }
+
+  /** Return the labels of frames, dark corners and lines among regions. */
+  function findForeign(regions, labels, width, height, isFlat) {
+    const found = new Set();
+    for (const r of regions) {
+      const edges = (r.top === 0) + (r.left === 0) + (r.bottom === height) + (r.right === width);
+      // In a photograph, what lies across a corner is the table; a drawing may be cut so.
+      const isBorder = edges >= 3 || (edges === 2 && !isFlat);
+      const isLine =
+        (r.width > 0.7 * width && r.height < 0.12 * r.width) ||
+        (r.height > 0.9 * height && r.width < 0.05 * r.height);
+      if (isBorder || isLine || isFrame(r, regions, labels, width)) found.add(r.label);
+    }
+    return found;
+  }
+
+  /** Tell a box drawn around something: ink along the sides of its own box alone. */
+  function isFrame(region, regions, labels, width) {
+    const hasContent = regions.some(
+      (r) =>
+        r.top > region.top && r.left > region.left &&
+        r.bottom < region.bottom && r.right < region.right &&
+        r.size > 0.25 * Math.min(region.height, region.width),
+    );
+    if (!hasContent) return false;
+    const edge = Math.max(2, rint(0.07 * region.size));
+    let inner = 0;
+    for (let y = region.top + edge; y < region.bottom - edge; y++) {
+      for (let x = region.left + edge; x < region.right - edge; x++) {
+        inner += labels[y * width + x] === region.label;
+      }
+    }
+    return inner < 0.1 * region.area;
+  }
+
+  /** Take the heaviest region and, again and again, what lies near enough to be part of it. */
+  function join(strong, others, width, height) {
+    const touchesEdge = (r) => r.top === 0 || r.left === 0 || r.bottom === height || r.right === width;
+    const heavier = (a, b) => (b.weight > a.weight ? b : a);
+    // A neighbour's stroke reaches in from the edge, and is cut off there.
+    const whole = strong.filter((r) => !touchesEdge(r));
+    const heaviest = strong.reduce(heavier);
+    let main = whole.length ? whole.reduce(heavier) : heaviest;
+    if (touchesEdge(heaviest) && main.weight < 0.4 * heaviest.weight) main = heaviest;
+    const taken = [main];
+    let rest = others.filter((r) => r.label !== main.label);
+    if (!touchesEdge(main)) rest = rest.filter((r) => !touchesEdge(r));
+    for (;;) {
+      const box = boundingBox(taken);
+      const size = Math.max(box.bottom - box.top, box.right - box.left);
+      const near = rest.filter((r) => {
+        const gap = Math.max(r.top - box.bottom, box.top - r.bottom, r.left - box.right, box.left - r.right);
+        const both = boundingBox([...taken, r]);
+        return (
+          r.weight >= 0.02 * main.weight && gap < 0.3 * size &&
+          both.bottom - both.top <= 1.7 * main.size && both.right - both.left <= 1.7 * main.size
+        );
+      });
+      if (!near.length) return taken;
+      taken.push(...near);
+      rest = rest.filter((r) => !near.includes(r));
+    }
+  }
+
+  /** Return the smallest box that holds the regions. */
+  function boundingBox(regions) {
+    return {
+      left: Math.min(...regions.map((r) => r.left)),
+      top: Math.min(...regions.map((r) => r.top)),
+      right: Math.max(...regions.map((r) => r.right)),
+      bottom: Math.max(...regions.map((r) => r.bottom)),
+    };
+  }
+
+  /** Make a digit of MNIST's kind: {image: 28 x 28 bytes, frame: where the 28 x 28 lie in the picture}. */
+  function toMnist(strength, mask, box) {
+    const { width } = strength;
+    const crop = grey(box.right - box.left, box.bottom - box.top);
+    const inside = grey(crop.width, crop.height);
+    const inks = [];
+    for (let y = 0, k = 0; y < crop.height; y++) {
+      for (let x = 0; x < crop.width; x++, k++) {
+        const i = (y + box.top) * width + x + box.left;
+        crop.data[k] = strength.data[i];
+        inside.data[k] = mask[i];
+        if (mask[i]) inks.push(strength.data[i]);
+      }
+    }
+    const full = quantile(inks, 0.75);
+    const near = dilate(inside, 1).data;
+    for (let k = 0; k < near.length; k++) {
+      crop.data[k] = Math.min(1, Math.max(0, (crop.data[k] / full - 0.15) / 0.7)) * near[k];
+    }
+    const side = BOX * FINE;
+    const first = fit(crop, side);
+    const stroke = lenet.strokeWidth(first.data.map((v) => (v > 0.5 ? 1 : 0)), first.width, first.height);
+    const thicken = Math.max(0, (THIN * FINE - stroke) / 2);
+    const fitted = fit(crop, side - 2 * rint(thicken));
+    const fine = dilate(pad(fitted, side), thicken);
+    const [top, left] = centre(fine);
+    const image = new Uint8Array(SIDE * SIDE);
+    for (let y = 0; y < SIDE; y++) {
+      for (let x = 0; x < SIDE; x++) {
+        image[y * SIDE + x] = rint(pixelMean(fine, left + x * FINE, top + y * FINE) * 255);
+      }
+    }
+    const scale = Math.max(crop.width, crop.height) / Math.max(fitted.width, fitted.height);
+    const frame = {
+      left: box.left + (left - side) * scale,
+      top: box.top + (top - side) * scale,
+      pixel: FINE * scale,
+    };
+    return { image, frame };
+  }
+
+  /** Resize so that the longer side is `side` pixels, each the mean of what it covers. */
+  function fit(ink, side) {
+    const scale = side / Math.max(ink.height, ink.width);
+    const [width, height] = [ink.width, ink.height].map((n) => Math.max(1, rint(n * scale)));
+    const fitted = lenet.resize(ink, width, height, scale < 0.7 ? "box" : "linear");
+    // Strokes thinner than a pixel have become faint: full ink is what their middles are.
+    const peak = fitted.data.reduce((most, value) => Math.max(most, value), 0);
+    const full = median(fitted.data.filter((value) => value > Math.fround(0.5 * peak)));
+    return grey(width, height, fitted.data.map((value) => Math.min(Math.fround(value / full), 1)));
+  }
+
+  function pad(image, margin) {
+    const padded = grey(image.width + 2 * margin, image.height + 2 * margin);
+    for (let y = 0; y < image.height; y++) {
+      const row = image.data.subarray(y * image.width, (y + 1) * image.width);
+      padded.data.set(row, (y + margin) * padded.width + margin);
+    }
+    return padded;
+  }
+
+  /** Return the top and left of 28 x 28 whose middle is the centre of mass, in subpixels. */
+  function centre({ width, height, data }) {
+    let [mass, down, across] = [0, 0, 0];
+    for (let y = 0, i = 0; y < height; y++) {
+      for (let x = 0; x < width; x++, i++) {
+        mass += data[i];
+        down += data[i] * y;
+        across += data[i] * x;
+      }
+    }
+    return [down, across].map((sum) => Math.max(0, rint(sum / mass + 0.5 - (SIDE * FINE) / 2)));
+  }
+
+  function pixelMean({ width, height, data }, left, top) {
+    let sum = 0;
+    for (let y = top; y < Math.min(height, top + FINE); y++) {
+      for (let x = left; x < Math.min(width, left + FINE); x++) sum += data[y * width + x];
+    }
+    return sum / FINE ** 2;
+  }
+
+  /**
+   * Make a 28 x 28 digit of a picture of one digit.
+   * picture: {width, height, planes: three Float32Array in [0, 1], multiples of 1 / 255}.
+   * Returns {image: 784 bytes or null where no digit was found, box, frame, isLightOnDark}.
+   */
+  function normalize(picture) {
+    const ink = lenet.findInk(picture);
+    const { mask, regions } = pickDigit(ink);
+    const { isLightOnDark } = ink;
+    if (!regions.length) return { image: null, box: null, frame: null, isLightOnDark };
+    const box = boundingBox(regions);
+    return { ...toMnist(ink.strength, mask, box), box, isLightOnDark };
+  }
+
+  Object.assign(lenet, { normalize });
+})();

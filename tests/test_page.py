@@ -1,0 +1,433 @@
+"""The page: put together in Python, and used in Chromium as people use it."""
+
+import base64
+import functools
+import hashlib
+import html
+import http.server
+import io
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from lenet.checkpoint import ModelCard, save_model
+from lenet.export.browser import find_browser
+from lenet.images.decode import read_picture
+from lenet.images.normalize import normalize
+from lenet.inference import read_network
+from lenet.models import MODELS
+from lenet.page import PageDigits, build_page, content_security_policy
+from lenet.page.build import NUMBERS, PARTS, read_models
+
+PRETRAINED = Path(str(files("lenet").joinpath("pretrained", "robust.safetensors")))
+CHROMIUM = find_browser()
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome is installed")
+SEVEN = [(0.3, 0.22), (0.72, 0.22), (0.52, 0.55), (0.42, 0.86)]
+"""Corners of a drawn 7, as shares of the board."""
+
+
+def draw_pictures() -> list[Image.Image]:
+    """Pictures of digits, each with something that must be seen to."""
+    rng = np.random.default_rng(6)
+    strokes = {
+        "2": [(30, 40), (60, 20), (90, 40), (30, 100), (95, 100)],
+        "4": [(60, 10), (25, 70), (90, 70), (70, 40), (66, 110)],
+        "7": [(25, 20), (95, 20), (50, 110)],
+    }
+    pictures = []
+    for number, points in enumerate(list(strokes.values()) * 4):
+        side = (64, 150, 300, 500)[number // 3]
+        scale = side / 120
+        paper, ink = (
+            ((250, 250, 245), (20, 20, 40)) if number % 2 else ((30, 60, 50), (240, 240, 235))
+        )
+        image = Image.new("RGB", (side, round(side * 0.98)), paper)
+        pen = ImageDraw.Draw(image)
+        pen.line([(x * scale, y * scale) for x, y in points], fill=ink, width=max(2, side // 40))
+        if number % 3 == 0:  # a ruled line
+            pen.line([(0, side * 0.7), (side, side * 0.71)], fill=(120, 140, 200), width=1)
+        pixels = np.asarray(image).astype(np.float64)
+        if number >= 6:  # light from one side, and grain
+            pixels *= np.linspace(1, 0.6, pixels.shape[1])[None, :, None]
+            pixels += rng.normal(0, 3, pixels.shape)
+        pictures.append(Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)))
+    return pictures
+
+
+@pytest.fixture(scope="session")
+def model_1998(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The paper's network, untrained: what it computes can be compared all the same."""
+    torch.manual_seed(1998)
+    model = MODELS["lenet5-1998"]()
+    path = tmp_path_factory.mktemp("models") / "1998.safetensors"
+    card = ModelCard(
+        model="lenet5-1998",
+        config=model.config(),
+        classes=tuple("0123456789"),
+        dataset="mnist",
+        recipe_name="lecun1998",
+    )
+    save_model(path, model, card)
+    return path
+
+
+@pytest.fixture(scope="session")
+def digits() -> PageDigits:
+    """Drawn digits that stand for test images, and the network's logits."""
+    found = [normalize(read_picture(picture).rgb).image for picture in draw_pictures()[:6]]
+    images = np.stack([image for image in found if image is not None])
+    network = read_network(PRETRAINED)
+    assert network is not None
+    return PageDigits(
+        images=images.tobytes(),
+        labels=[2, 4, 7, 2, 4, 7],
+        numbers=range(6),
+        mistakes=[False] * 4 + [True] * 2,
+        classes="0123456789",
+        logits=network[0].logits(images).astype("<f4").tobytes(),
+    )
+
+
+@pytest.fixture(scope="session")
+def page_file(
+    tmp_path_factory: pytest.TempPathFactory, model_1998: Path, digits: PageDigits
+) -> Path:
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    models = [PRETRAINED.read_bytes(), model_1998.read_bytes()]
+    path.write_text(build_page(models, digits=digits), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """Debian's Chromium, or whichever is there, under Playwright."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium: Any, page_file: Path) -> Iterator[Callable[..., Any]]:
+    """Open the page; at the end, nothing may have been complained of or asked for elsewhere."""
+    complaints: list[str] = []
+    contexts = []
+
+    def open_page(url: str = "", **options: Any) -> Any:
+        settings = {"viewport": {"width": 1280, "height": 720}, "reduced_motion": "reduce"}
+        context = chromium.new_context(**(settings | options))
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)  # the machine may be busy
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        requests: list[str] = []
+        page.goto(url or page_file.as_uri())
+        wait_until(page, "document.readyState === 'complete'")
+        page.requests = requests
+        return page
+
+    yield open_page
+    for context in contexts:
+        for page in context.pages:
+            assert len([u for u in page.requests if not u.startswith("data:")]) == 1, page.requests
+        context.close()
+    assert complaints == []
+
+
+def wait_until(page: Any, expression: str) -> None:
+    """Wait for a condition. Playwright's own way evaluates strings in the page, which won't."""
+    end = time.monotonic() + 60
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, expression
+        time.sleep(0.01)
+
+
+def draw(page: Any, points: list[tuple[float, float]]) -> None:
+    """Draw a stroke with the mouse."""
+    box = page.locator("#board").bounding_box()
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=8)
+    page.mouse.up()
+
+
+def read_answer(page: Any, wanted: str) -> None:
+    wait_until(page, f"document.getElementById('verdict').textContent === '{wanted}'")
+    label = page.locator(".bar.is-best").get_attribute("aria-label")
+    assert re.fullmatch(rf"{wanted}: >?[\d.]+ %", label)
+
+
+def spot(page: Any, selector: str, across: float, down: float) -> tuple[float, float]:
+    box = page.locator(selector).bounding_box()
+    return box["x"] + across * box["width"], box["y"] + down * box["height"]
+
+
+def test_the_policy_names_the_pages_only_script_and_style() -> None:
+    page = build_page([PRETRAINED.read_bytes()])
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    (style,) = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
+    policy = content_security_policy()
+    for text in (script, style):
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+    assert "unsafe" not in policy
+    assert html.escape(content_security_policy(is_header=False)) in page
+    assert not re.search(
+        r"\bon\w+=|style=|(?:src|href)=\"(?!data:|#)|https?://(?!www\.w3\.org)", page
+    )
+
+
+def test_no_text_gets_out_of_its_element() -> None:
+    nasty = "</script><script>alert(1)</script><!--"
+    page = build_page([b"model"], title=nasty, facts={"recipe": nasty, "exported": nasty})
+    assert "<script>alert" not in page
+    assert page.count("<!--") == 0
+    block = re.search(r'id="page-data">(.*?)</script>', page)
+    assert block is not None
+    assert json.loads(block[1])["exported"] == nasty
+    assert read_models(page) == [b"model"]
+
+
+def test_the_page_is_put_together_without_torch_or_numpy() -> None:
+    code = (
+        "import sys; from pathlib import Path; from lenet.page import build_page; "
+        f"build_page([Path({str(PRETRAINED)!r}).read_bytes()]); "
+        "print([m for m in ('torch', 'numpy', 'PIL') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_every_script_is_in_the_page_and_small() -> None:
+    folder = Path(str(files("lenet").joinpath("page")))
+    assert {f"{name}.js" for name in (*NUMBERS, *PARTS)} == {p.name for p in folder.glob("*.js")}
+    for path in folder.iterdir():
+        if path.suffix in {".js", ".css", ".html"}:
+            text = path.read_bytes()
+            assert text.isascii(), path
+            assert len(text.splitlines()) <= 300, path
+
+
+@needs_chromium
+def test_what_is_drawn_is_read_as_it_is_drawn(visit: Callable[..., Any]) -> None:
+    page = visit()
+    draw(page, SEVEN)
+    read_answer(page, "7")
+    wait_until(page, "document.getElementById('live').textContent.startsWith('Read as 7')")
+    page.click("#undo")
+    read_empty = "document.getElementById('verdict').textContent === '\u2013'"
+    wait_until(page, read_empty)
+    draw(page, [(0.5, 0.2), (0.5, 0.85)])
+    read_answer(page, "1")
+    page.click("#clear")
+    wait_until(page, read_empty)
+
+
+@needs_chromium
+def test_served_the_page_is_the_same(visit: Callable[..., Any], page_file: Path) -> None:
+    policy = content_security_policy()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def end_headers(self) -> None:
+            self.send_header("Content-Security-Policy", policy)
+            super().end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    handler = functools.partial(Handler, directory=page_file.parent)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = visit(f"http://127.0.0.1:{server.server_address[1]}/page.html")
+        draw(page, SEVEN)
+        read_answer(page, "7")
+        assert page.locator("#check").get_attribute("data-equal") == "true"
+        server.shutdown()
+
+
+PASTE = """([base64, type]) => {
+  const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+  const data = new DataTransfer();
+  data.items.add(new File([bytes], "picture.png", { type: "image/png" }));
+  const options = { bubbles: true, cancelable: true };
+  document.dispatchEvent(type === "paste"
+    ? new ClipboardEvent("paste", { clipboardData: data, ...options })
+    : new DragEvent("drop", { dataTransfer: data, ...options }));
+}"""
+
+
+def encode(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+@needs_chromium
+def test_a_picture_is_pasted_dropped_or_opened(
+    visit: Callable[..., Any], seven: Image.Image, tmp_path: Path
+) -> None:
+    page = visit()
+    page.evaluate(PASTE, [encode(seven), "paste"])
+    read_answer(page, "7")
+    page.evaluate(PASTE, [encode(draw_pictures()[4]), "drop"])
+    read_answer(page, "4")
+    seven.save(tmp_path / "seven.png")
+    page.set_input_files("#file", tmp_path / "seven.png")
+    read_answer(page, "7")
+    # What is none is said, and the picture before it stays.
+    (tmp_path / "none.png").write_bytes(b"no picture")
+    page.set_input_files("#file", tmp_path / "none.png")
+    page.wait_for_selector("#notice:not([hidden])")
+    assert "none.png: not a picture" in page.inner_text("#notice")
+    read_answer(page, "7")
+
+
+@needs_chromium
+def test_a_cell_is_traced_back_to_the_drawing(visit: Callable[..., Any]) -> None:
+    page = visit()
+    draw(page, SEVEN)
+    read_answer(page, "7")
+    page.mouse.move(*spot(page, ".layer-C3 canvas", 0.35, 0.45))
+    page.wait_for_selector("#inspector.is-open")
+    assert re.match(r"C3, map \d+, row \d+, column \d+ = ", page.inner_text("#inspector-title"))
+    # Six maps of S2 and of C1, then the input and the drawing.
+    assert page.locator("#links .patch").count() == 6
+    assert page.locator("#links .field").count() == 6 + 1 + 1
+    assert page.locator(".term").count() == 6
+    sums = [float(t.replace("\u2212", "-")) for t in page.locator(".term b").all_inner_texts()]
+    numbers = page.locator(".formula b").all_inner_texts()
+    total = float(numbers[0].replace("\u2212", "-"))
+    assert abs(sum(sums) - total) < 0.05
+    # A click holds the cell: pointing elsewhere does not change it, Escape lets go.
+    page.mouse.down()
+    page.mouse.up()
+    held = page.inner_text("#inspector-title")
+    page.mouse.move(*spot(page, ".layer-C1 canvas", 0.2, 0.2))
+    assert page.inner_text("#inspector-title") == held
+    page.keyboard.press("Escape")
+    assert page.inner_text("#inspector-title") == "How a cell is computed"
+    assert page.locator("#links *").count() == 0
+
+
+@needs_chromium
+def test_everything_can_be_done_on_the_keyboard(visit: Callable[..., Any]) -> None:
+    page = visit()
+    page.focus("#board")
+    page.keyboard.press("Space")
+    for _ in range(14):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Space")
+    read_answer(page, "1")
+    page.keyboard.press("Delete")
+    wait_until(page, "document.getElementById('verdict').textContent === '\u2013'")
+    page.focus("#strip .example")
+    page.keyboard.press("ArrowRight")
+    wait_until(page, "document.getElementById('example-text').textContent !== ''")
+    page.focus(".layer-S2 canvas")
+    page.keyboard.press("Home")
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    assert page.inner_text("#inspector-title").startswith("S2, map 1, row 2, column 3 =")
+    page.keyboard.press("PageDown")
+    page.keyboard.press("Enter")
+    assert page.inner_text("#live").startswith("S2, map 2, row 2, column 3:")
+    assert page.inner_text("#live").endswith("held")
+    page.focus(".bar[tabindex='0']")
+    page.keyboard.press("End")
+    assert page.inner_text("#inspector-title").startswith("Output for 9")
+
+
+@needs_chromium
+def test_the_network_of_1998_is_shown_beside(visit: Callable[..., Any], model_1998: Path) -> None:
+    page = visit()
+    draw(page, SEVEN)
+    read_answer(page, "7")
+    assert page.inner_text("#rivals").startswith("LeNet-5 of 1998 says")
+    page.get_by_role("radio", name="LeNet-5 of 1998").click()
+    assert page.locator(".bar .code").count() == 10
+    page.hover(".bar >> nth=3")
+    assert page.inner_text("#inspector-title").startswith("Output for 3")
+    shapes = page.evaluate(
+        "[...document.querySelectorAll('.terms canvas')].map((c) => [c.width, c.height])"
+    )
+    assert shapes == [[7, 12]] * 3
+    # A model file that is dropped joins them.
+    page.set_input_files("#file", model_1998)
+    assert page.locator("#networks button").count() == 3
+
+
+@needs_chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_nothing_is_wider_than_the_screen(
+    visit: Callable[..., Any], scheme: str
+) -> None:
+    page = visit(
+        viewport={"width": 360, "height": 740},
+        has_touch=True,
+        is_mobile=True,
+        device_scale_factor=2,
+        color_scheme=scheme,
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    page.locator("#strip .example >> nth=7").tap()
+    read_answer(page, "7")
+    page.locator(".layer-S4 canvas").scroll_into_view_if_needed()
+    page.touchscreen.tap(*spot(page, ".layer-S4 canvas", 0.3, 0.3))
+    page.wait_for_selector("#inspector.is-held")
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    box = page.locator("#inspector").bounding_box()
+    assert 0 < box["y"] < 740
+    small = page.evaluate(
+        "[...document.querySelectorAll('button')].filter((b) => b.offsetParent)"
+        ".filter((b) => b.offsetHeight < 24).length"
+    )
+    assert small == 0
+
+
+@needs_chromium
+def test_the_browser_computes_what_python_does(visit: Callable[..., Any], model_1998: Path) -> None:
+    """Both networks on the same images, and the way from a picture to 28 x 28."""
+    from lenet.checkpoint import load_model
+    from lenet.data.digits import to_input
+
+    page = visit()
+    images = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)
+    encoded = base64.b64encode(images.tobytes()).decode()
+    for which, path in enumerate((PRETRAINED, model_1998)):
+        found = base64.b64decode(page.evaluate(f"lenet.predict('{encoded}', {which})"))
+        logits = torch.from_numpy(np.frombuffer(found, "<f4").reshape(-1, 10).copy())
+        with torch.inference_mode():
+            wanted = load_model(path)[0](to_input(torch.from_numpy(images)))
+        torch.testing.assert_close(logits, wanted, rtol=1e-5, atol=1e-4)
+    for picture in draw_pictures():
+        wanted_image = normalize(read_picture(np.asarray(picture)).rgb).image
+        got = page.evaluate(NORMALIZE, encode(picture))
+        assert wanted_image is not None
+        assert got is not None
+        seen = np.frombuffer(base64.b64decode(got), np.uint8).reshape(28, 28)
+        assert int(np.abs(seen.astype(int) - wanted_image).max()) <= 1
+
+
+NORMALIZE = """async (base64) => {
+  const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+  const { pixels } = await lenet.readPicture(new File([bytes], "picture.png"));
+  const { image } = lenet.normalize(pixels);
+  return image && lenet.toBase64(image);
+}"""
