@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lenet import __version__, cli, commands, picture_commands
+from lenet import __version__, cli, commands
 from lenet.errors import LeNetError
 from lenet.recipes import RECIPES, Recipe
 
@@ -165,7 +165,7 @@ def test_a_misspelt_verb_gets_a_hint(capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_every_help_has_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    module = picture_commands if verb in cli.PICTURE_VERBS else commands
+    module = importlib.import_module(cli.MODULES.get(verb, "lenet.commands"))
     assert callable(getattr(module, verb))
     assert cli.main([verb, "--help"]) == 0
     out = capsys.readouterr().out

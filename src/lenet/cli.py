@@ -25,6 +25,7 @@ VERBS = {
     "predict": "read the digit in each picture",
     "read": "read the number in each picture",
     "export": "write a model as ONNX, torch.export, C and more, checked against its source",
+    "serve": "answer over HTTP: pictures, pixels and tensors in, labels out",
     "report": "draw the figures and the report of a finished run again",
     "study": "train a recipe under many seeds and summarize",
     "compare": "say whether one recipe is better than another",
@@ -34,8 +35,12 @@ VERBS = {
     "env": "show versions and machine, for a bug report",
 }
 
-PICTURE_VERBS = ("predict", "read")
-"""In a module of their own, which does not import torch."""
+MODULES = {
+    "predict": "lenet.picture_commands",
+    "read": "lenet.picture_commands",
+    "serve": "lenet.serve_command",
+}
+"""Where the verbs are that `lenet.commands` does not have."""
 
 OVERVIEW = """\
 usage: lenet COMMAND [OPTIONS]
@@ -84,8 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
         with _no_interrupt_inside_imports(is_process=argv is None):
-            pictures = arguments[0] in PICTURE_VERBS
-            module = import_module("lenet.picture_commands" if pictures else "lenet.commands")
+            module = import_module(MODULES.get(arguments[0], "lenet.commands"))
             status: int = getattr(module, arguments[0])(arguments[1:])
     except LeNetError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)

@@ -18,7 +18,7 @@ from torch import Tensor
 from lenet.data.digits import to_input
 from lenet.export.artifact import Artifact, Settings
 from lenet.export.calibration import calibration_images, find_ranges, useful_range
-from lenet.export.onnx_graph import annotate, clean, export_graph, open_session, save
+from lenet.export.onnx_graph import annotate, clean, export_network, open_session, save
 from lenet.export.source import Source
 from lenet.models import LeNet5
 
@@ -36,7 +36,7 @@ def write(source: Source, path: Path, settings: Settings) -> Artifact:
     images = calibration_images(source.load_training())
     plain = path.with_suffix(".float.onnx")
     try:
-        export_graph(source, plain)
+        export_network(source.model, source.card.model, plain)
         with _quiet():
             quantize_static(
                 plain,

@@ -15,6 +15,7 @@ from lenet.data.digits import to_input
 from lenet.export.artifact import Artifact, Settings, as_strings
 from lenet.export.parity import Predict
 from lenet.export.source import Source
+from lenet.models import Network
 
 if TYPE_CHECKING:
     import onnx
@@ -26,7 +27,7 @@ IR_VERSION = 10
 
 def write(source: Source, path: Path, settings: Settings) -> Artifact:
     """Write `path`: input `x` (batch, 1, 28, 28), output `logits`, any batch size."""
-    export_graph(source, path)
+    export_network(source.model, source.card.model, path)
     return Artifact(
         open=lambda: open_session(path),
         annotate=lambda facts: annotate(path, facts),
@@ -34,8 +35,8 @@ def write(source: Source, path: Path, settings: Settings) -> Artifact:
     )
 
 
-def export_graph(source: Source, path: Path) -> None:
-    """Write the model's graph, checked, without a word on the machine that made it."""
+def export_network(network: Network, name: str, path: Path) -> None:
+    """Write a network's graph, checked, without a word on the machine that made it."""
     import onnx
 
     x = torch.zeros(2, 1, 28, 28)  # any batch but 1, which an exporter may take for a constant
@@ -48,7 +49,7 @@ def export_graph(source: Source, path: Path) -> None:
             warnings.filterwarnings("ignore", ".*LeafSpec.*deprecated", FutureWarning)
             warnings.filterwarnings("ignore", category=DeprecationWarning)
             torch.onnx.export(
-                source.model,
+                network,
                 (x,),
                 path,
                 input_names=["x"],
@@ -62,7 +63,7 @@ def export_graph(source: Source, path: Path) -> None:
     finally:
         logger.setLevel(level)
     graph = onnx.load(path)
-    clean(graph, source.card.model)
+    clean(graph, name)
     save(graph, path)
 
 

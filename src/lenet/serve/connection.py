@@ -1,0 +1,119 @@
+"""A connection that can't be used to hold the server up.
+
+uvicorn reads headers of any length for any time, waits for ever for an answer to be taken, and
+answers what is no HTTP in plain text. It is extended by inheritance, the one way it offers.
+"""
+
+import asyncio
+from asyncio import TimerHandle
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from lenet.serve.problems import raw_response
+from lenet.serve.service import Service
+
+MAX_HEADER_BYTES = 65_536
+LINGER_S = 5.0
+"""How long the rest of a refused body is read and thrown away: a client that is still sending
+would not see the answer if its connection were reset."""
+LAST_REQUEST_S = 1.0
+"""How long a new connection may take to send its request while the server ends."""
+
+
+class Connection(HttpToolsProtocol):
+    """One client's connection."""
+
+    def __init__(self, service: Service, **kwargs: Any) -> None:
+        """Take what uvicorn gives, and the limits of a service."""
+        super().__init__(**kwargs)
+        self._service, self._limits = service, service.limits
+        self._timer: TimerHandle | None = None
+        self._writing_timer: TimerHandle | None = None
+        self._header_bytes = 0
+        """Received of headers that are not whole yet."""
+
+    @property
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, if there is room."""
+        super().connection_made(transport)
+        if len(self.connections) > self._limits.max_connections:
+            self._service.metrics.refused.labels("connections").inc()
+            self._refuse(503, "the server has all the connections it takes")
+        else:
+            self._start(self._limits.header_s, self._end_slow_header)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clocks."""
+        self._stop()
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read, and watch how long headers and refused bodies take."""
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        if not self._is_idle:
+            self._header_bytes = 0  # whole; a body has limits of its own
+            self._stop()
+        elif self.cycle is not None and self.cycle.more_body:
+            self._start(LINGER_S, self.transport.close)
+        else:
+            self._header_bytes += len(data)
+            if self._header_bytes > MAX_HEADER_BYTES:
+                self._refuse(431, f"the headers are longer than {MAX_HEADER_BYTES} bytes")
+            else:
+                self._start(self._limits.header_s, self._end_slow_header)
+
+    def shutdown(self) -> None:
+        """End as the server ends: at once if idle, but not between a connection and its request."""
+        if self._is_idle and (self.cycle is None or self._header_bytes):
+            self._stop()
+            self._start(LAST_REQUEST_S, self._end_if_idle)
+        else:
+            super().shutdown()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what can't be parsed."""
+        self._refuse(400, "this is no HTTP request")
+
+    def pause_writing(self) -> None:
+        """Wait for a client to take its answer, but not for ever."""
+        super().pause_writing()
+        self._writing_timer = self.loop.call_later(self._limits.body_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        super().resume_writing()
+        if self._writing_timer is not None:
+            self._writing_timer.cancel()
+            self._writing_timer = None
+
+    def _start(self, seconds: float, end: Callable[[], object]) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(seconds, end)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _end_slow_header(self) -> None:
+        if self._header_bytes:
+            self._refuse(408, f"the headers did not arrive within {self._limits.header_s:g} s")
+        else:
+            self._end_if_idle()
+
+    def _end_if_idle(self) -> None:
+        if self._is_idle:
+            self.transport.close()
+
+    def _refuse(self, status: int, detail: str) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(raw_response(status, detail))
+            self.transport.close()
