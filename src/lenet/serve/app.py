@@ -36,6 +36,7 @@ def build_app(
         log: Told of each request.
         cors_origins: Web origins whose pages may use this server.
     """
+    service.metrics.log_lines_lost.set_function(lambda: log.num_lost)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -41,28 +41,21 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
-        self.log_lines_lost = Gauge(
-            "lenet_log_lines_lost",
-            "Lines of the access log that could not be written in time",
-            registry=self.registry,
-        )
-        self.in_work = Gauge("lenet_requests_in_work", "Requests in work", registry=self.registry)
-        self.images_waiting = Gauge(
-            "lenet_images_waiting", "Images that wait for the engine", registry=self.registry
-        )
-        self.pictures_waiting = Gauge(
-            "lenet_pictures_waiting", "Pictures that wait for a worker", registry=self.registry
-        )
-        self.workers_ended = Gauge(
-            "lenet_workers_ended",
-            "Workers that crashed or took too long, and were replaced",
-            registry=self.registry,
+        self.log_lines_lost = self._gauge("log_lines_lost", "Lines the access log left out")
+        self.in_work = self._gauge("requests_in_work", "Requests in work")
+        self.images_waiting = self._gauge("images_waiting", "Images that wait for the engine")
+        self.pictures_waiting = self._gauge("pictures_waiting", "Pictures that wait for a worker")
+        self.workers_ended = self._gauge(
+            "workers_ended", "Workers that crashed or took too long, and were replaced"
         )
         self._info = Gauge(
             "lenet_info", "What is served", ["version", "model", "engine"], registry=self.registry
         )
         # Looking up labels costs more than counting.
         self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    def _gauge(self, name: str, meaning: str) -> Gauge:
+        return Gauge(f"lenet_{name}", meaning, registry=self.registry)
 
     def describe(self, model: str, engine: str) -> None:
         """Say what is served."""
