@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.serve.problems import ProblemError
+
 Floats = NDArray[Any]
 Logits = Callable[[Floats], Floats]
 
@@ -28,20 +30,27 @@ class Batcher:
     """Puts images of several requests into one call; for one event loop."""
 
     def __init__(
-        self, logits: Logits, *, on_batch: Callable[[int, float], None] = lambda n, s: None
+        self,
+        logits: Logits,
+        *,
+        max_wait_s: float = 1.0,
+        on_batch: Callable[[int, float], None] = lambda n, s: None,
     ) -> None:
         """Measure the engine, which is warm afterwards.
 
         Args:
             logits: The engine; called by one thread at a time.
+            max_wait_s: Images that would wait longer than this are refused.
             on_batch: Told the images of each batch and the seconds it took.
         """
-        self._logits, self._on_batch = logits, on_batch
+        self._logits, self._on_batch, self._max_wait_s = logits, on_batch, max_wait_s
         self._queue: deque[tuple[Floats, asyncio.Future[Floats]]] = deque()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._is_busy = False
         self.num_waiting = 0
         """Images that no batch has taken yet."""
+        self._image_s = 0.0
+        """What an image takes of the engine's time, lately."""
         self.max_inline = self._measure_inline()
         """Images that are computed on the event loop."""
 
@@ -54,13 +63,23 @@ class Batcher:
                 start = perf_counter()
                 self._logits(x)
                 seconds.append(perf_counter() - start)
+            self._image_s = min(seconds) / size
             if min(seconds) > INLINE_S:
                 break
             most, size = size, size * 2
         return most
 
     async def infer(self, x: Floats) -> Floats:
-        """Return the logits (N, num_classes) of images (N, 28, 28) float32 in [0, 1]."""
+        """Return the logits (N, num_classes) of images (N, 28, 28) float32 in [0, 1].
+
+        Raises:
+            ProblemError: 503, those who wait already are enough.
+        """
+        wait_s = self.num_waiting * self._image_s
+        if wait_s > self._max_wait_s:
+            raise ProblemError(
+                503, "too many images wait to be classified", retry_after_s=1 + int(wait_s)
+            )
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Floats] = loop.create_future()
         self._queue.append((x, future))
@@ -120,7 +139,9 @@ class Batcher:
         result: Floats | BaseException,
         seconds: float,
     ) -> None:
-        self._on_batch(sum(len(x) for x, _ in taken), seconds)
+        size = sum(len(x) for x, _ in taken)
+        self._image_s += 0.1 * (seconds / size - self._image_s)
+        self._on_batch(size, seconds)
         start = 0
         for x, future in taken:
             if not future.done():

@@ -69,7 +69,12 @@ def build_router(service: Service) -> APIRouter:
             openapi_extra=inference_body(service.limits),
         )
         router.add_api_route(base, metadata, responses=responses(ModelMetadata, *OF_MODEL))
-        router.add_api_route(f"{base}/ready", model_ready, responses=responses(None, *OF_MODEL))
+        router.add_api_route(
+            f"{base}/ready",
+            model_ready,
+            responses=responses(None, *OF_MODEL),
+            response_class=Response,  # empty, and no JSON
+        )
 
     @router.get("/v2", responses=responses(ServerMetadata, *OF_MODEL))
     async def server() -> Response:
@@ -78,12 +83,12 @@ def build_router(service: Service) -> APIRouter:
             {"name": "lenet", "version": __version__, "extensions": ["binary_tensor_data"]}
         )
 
-    @router.get("/v2/health/live", responses=responses(None, 500))
+    @router.get("/v2/health/live", responses=responses(None, 500), response_class=Response)
     async def live() -> Response:
         """Say that the process answers."""
         return Response()
 
-    @router.get("/v2/health/ready", responses=responses(None, 500, 503))
+    @router.get("/v2/health/ready", responses=responses(None, 500, 503), response_class=Response)
     async def ready() -> Response:
         """Say whether requests may be sent: not while it starts or ends."""
         _require_ready(service)

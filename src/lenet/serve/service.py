@@ -34,7 +34,11 @@ class Service:
     """Of bodies in memory."""
 
     def __post_init__(self) -> None:
-        self.batcher = Batcher(self.classifier.logits, on_batch=self.metrics.count_batch)
+        self.batcher = Batcher(
+            self.classifier.logits,
+            max_wait_s=self.limits.max_wait_s,
+            on_batch=self.metrics.count_batch,
+        )
         self.workers = WorkerPool(
             self.num_workers,
             self.classify_bytes,
