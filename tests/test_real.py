@@ -36,6 +36,19 @@ def test_one_epoch_on_the_real_digits_lands_inside_a_range(engine: str, tmp_path
     assert (tmp_path / "run" / "report.html").stat().st_size > 100_000
 
 
+def test_doubtful_labels_are_those_of_the_real_digits() -> None:
+    from lenet.data import load
+    from lenet.data.label_errors import MNIST_TEST_ERRORS
+
+    labels = load("mnist", "test").labels
+    assert len({error.image for error in MNIST_TEST_ERRORS}) == 15
+    for error in MNIST_TEST_ERRORS:
+        assert labels[error.image] == error.label != error.other
+        votes = error.votes_label, error.votes_other, error.votes_neither
+        assert error.votes_label < 3
+        assert sum(votes) == 5
+
+
 def test_the_built_wheel_runs_in_an_empty_environment(tmp_path: Path) -> None:
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
     run(*pip, "wheel", "--no-deps", "--wheel-dir", tmp_path, ROOT, cwd=tmp_path)

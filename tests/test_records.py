@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,13 @@ from lenet.records import (
     read_study_record,
     student_t_95,
     summarize,
+    summarize_images,
     summarize_runs,
     to_json,
     write_metrics,
 )
+
+RECORDS = Path(__file__).resolve().parent.parent / "records"
 
 
 def test_summary_of_a_worked_example() -> None:
@@ -49,6 +53,31 @@ def test_runs_are_summarized_by_the_figures_all_have() -> None:
     summary = summarize_runs(runs)
     assert list(summary) == ["test_accuracy"]
     assert summary["test_accuracy"].mean == pytest.approx(0.6)
+
+
+def test_images_are_summarized_by_the_share_of_runs_that_read_them() -> None:
+    found = summarize_images([[0], [0, 2], []], 4)
+    expected = summarize([1 / 3, 1, 2 / 3, 1])
+    assert list(asdict(found).values()) == pytest.approx(list(asdict(expected).values()))
+    # The mean over images is the mean over runs.
+    assert found.mean == pytest.approx((3 / 4 + 2 / 4 + 1) / 3)
+
+
+def test_lists_of_whole_numbers_take_one_line_and_stay_what_they_are() -> None:
+    study = read_study_record(RECORDS / "default.json")
+    text = to_json(study)
+    assert '"seeds": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],' in text
+    assert json.loads(text) == json.loads((RECORDS / "default.json").read_text())
+
+
+@pytest.mark.parametrize("path", sorted(RECORDS.glob("*.json")), ids=lambda p: p.stem)
+def test_published_records_name_the_images_behind_their_accuracy(path: Path) -> None:
+    study = read_study_record(path)
+    assert study.test_images is not None
+    assert study.test_images.mean == pytest.approx(study.summary["test_accuracy"].mean)
+    for run in study.runs:
+        wrong = run["test_wrong"]
+        assert 1 - len(set(wrong)) / 10_000 == pytest.approx(run["test_accuracy"])
 
 
 def test_metrics_are_a_line_an_epoch(tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ import json
 import math
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
@@ -82,6 +84,8 @@ class RunRecord:
     data_sha256: dict[str, str]
     environment: dict[str, Any]
     command: str
+    test_wrong: tuple[int, ...] | None = None
+    """Places of the test images that the finished model misreads; None in older records."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +116,9 @@ class StudyRecord:
     """Per seed, the same figures."""
     environment: dict[str, Any]
     command: str
+    test_images: Summary | None = None
+    """Over test images, the share of runs that read each one right: its mean is that of
+    `test_accuracy`, its interval says how far other images might move it. None in older records."""
 
 
 # Two-sided 95 % points of Student's t for 1 to 30 degrees of freedom.
@@ -144,7 +151,9 @@ def summarize(values: Sequence[float]) -> Summary:
 
 def to_json(record: Any) -> str:
     """Return a dataclass as JSON text; a NaN becomes null, which JSON can say."""
-    return json.dumps(_plain(asdict(record)), indent=1, ensure_ascii=True) + "\n"
+    text = json.dumps(_plain(asdict(record)), indent=1, ensure_ascii=True)
+    # Lists of whole numbers in a line each; no string of JSON holds a line's end.
+    return re.sub(r"\[\n[\s\d,]+\]", lambda m: f"[{' '.join(m[0][1:-1].split())}]", text) + "\n"
 
 
 def _plain(value: Any) -> Any:
@@ -188,7 +197,8 @@ def read_run_record(path: Path) -> RunRecord:
     values = read_json(path)
     try:
         epochs = tuple(EpochScores(**epoch) for epoch in values["epochs"])
-        record = RunRecord(**{**values, "epochs": epochs})
+        wrong = _read_places(values.get("test_wrong"))
+        record = RunRecord(**{**values, "epochs": epochs, "test_wrong": wrong})
         from_dict(record.recipe, source=str(path))
         for split in {"train", "test", *record.scores}:
             scores = Scores(**record.scores[split])
@@ -202,6 +212,14 @@ def read_run_record(path: Path) -> RunRecord:
         return record
     except (TypeError, KeyError, AttributeError) as error:
         raise RunError(f"{path}: not a run record of this version of lenet ({error})") from None
+
+
+def _read_places(values: Any) -> tuple[int, ...] | None:
+    if values is None:
+        return None
+    if not isinstance(values, list) or not all(type(place) is int for place in values):
+        raise TypeError("`test_wrong` holds something other than whole numbers")
+    return tuple(values)
 
 
 def _check_numbers(record: Any) -> None:
@@ -222,10 +240,12 @@ def read_study_record(path: Path) -> StudyRecord:
     values = read_json(path)
     try:
         summary = {name: Summary(**item) for name, item in values["summary"].items()}
+        images = values.get("test_images")
         return StudyRecord(
             **{
                 **values,
                 "summary": summary,
+                "test_images": None if images is None else Summary(**images),
                 "seeds": tuple(values["seeds"]),
                 "runs": tuple(values["runs"]),
             }
@@ -244,11 +264,26 @@ def summarize_runs(runs: Sequence[Mapping[str, Any]]) -> dict[str, Summary]:
     }
 
 
+def summarize_images(wrong: Sequence[Sequence[int]], num_images: int) -> Summary:
+    """Summarize over images the share of runs that read each right.
+
+    Args:
+        wrong: For each run, the places of the images that it misreads.
+        num_images: How many images there are.
+
+    Example:
+        >>> round(summarize_images([[0], [0, 2]], 4).mean, 3)  # shares right: 0, 1, 1/2, 1
+        0.625
+    """
+    misread = Counter(place for places in wrong for place in places)
+    return summarize([1 - misread[place] / len(wrong) for place in range(num_images)])
+
+
 def run_figures(record: RunRecord) -> dict[str, Any]:
     """Return the figures of a run that a study keeps."""
     kept = {
         "seed", "train_accuracy", "train_loss", "test_accuracy", "test_loss",
-        "val_accuracy", "val_loss", "training_s",
+        "val_accuracy", "val_loss", "training_s", "test_wrong",
     }  # fmt: skip
     return {f.name: getattr(record, f.name) for f in fields(record) if f.name in kept}
 

@@ -5,7 +5,7 @@ epochs that are missing. Seeds run in processes of their own, one thread each.
 """
 
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
@@ -16,8 +16,10 @@ from lenet.records import (
     STUDY_FILE,
     RunRecord,
     StudyRecord,
+    Summary,
     command_line,
     run_figures,
+    summarize_images,
     summarize_runs,
     write_record,
 )
@@ -89,9 +91,17 @@ def run_study(
         runs=runs,
         environment=records[seeds[0]].environment,
         command=command_line(),
+        test_images=_over_test_images(records.values()),
     )
     write_record(path / STUDY_FILE, study)
     return study
+
+
+def _over_test_images(records: Collection[RunRecord]) -> Summary | None:
+    wrong = [record.test_wrong for record in records if record.test_wrong is not None]
+    if len(wrong) < len(records):
+        return None
+    return summarize_images(wrong, next(iter(records)).scores["test"]["num_images"])
 
 
 def _run_seed(

@@ -55,8 +55,9 @@ def write_results(
     for digits in splits:
         logits = logits_of(digits.images)
         scores[digits.split] = score_logits(logits, digits.labels, split=digits.split)
+    # The test split came last: these are its logits.
+    wrong = (logits.argmax(1) != splits[-1].labels).nonzero().flatten().tolist()
     with replacing(run.path / PREDICTIONS_FILE) as temporary:
-        # The test split came last: these are its logits.
         save_file({"logits": logits, "labels": splits[-1].labels}, temporary)
     card = ModelCard(
         model=run.recipe.model,
@@ -93,6 +94,7 @@ def write_results(
         data_sha256=data_sha256,
         environment=environment(),
         command=command_line(),
+        test_wrong=tuple(wrong),
     )
     write_record(run.path / RECORD_FILE, record)
     return record
