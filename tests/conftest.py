@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -119,3 +120,17 @@ def tiny_mnist(
     """MNIST is `tiny`, and it lies in the cache."""
     monkeypatch.setitem(DATASETS, "mnist", replace(tiny, name="mnist"))
     fill(cache / "mnist")
+
+
+@pytest.fixture
+def everywhere(tiny_mnist: None, tmp_path: Path) -> dict[str, str]:
+    """An environment in which MNIST is `tiny` in every process, however it is started."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    # Python imports this module first, if it finds it.
+    (folder / "sitecustomize.py").write_text(
+        "from lenet.data.sources import DATASETS, DataFile, Dataset\n"
+        f"DATASETS['mnist'] = {DATASETS['mnist']!r}\n"
+    )
+    paths = [str(folder), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}

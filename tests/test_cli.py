@@ -214,33 +214,6 @@ def test_verify_finds_a_flipped_bit(
     assert f"BAD  {path}" in capsys.readouterr().out
 
 
-def test_a_study_summarizes_its_seeds_and_goes_on(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Threads instead of processes: these know the tiny data set.
-    from concurrent.futures import ThreadPoolExecutor
-
-    import lenet.study
-
-    def threads(num_jobs: int, mp_context: object) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(num_jobs)
-
-    monkeypatch.setattr(lenet.study, "ProcessPoolExecutor", threads)
-    study = ["study", "--epochs", "1", "--batch-size", "20", "--seeds"]
-    assert cli.main([*study, "2", "--json"]) == 0
-    record = json.loads(capsys.readouterr().out)
-    assert [run["seed"] for run in record["runs"]] == [0, 1]
-    accuracies = [run["test_accuracy"] for run in record["runs"]]
-    assert record["summary"]["test_accuracy"]["mean"] == pytest.approx(sum(accuracies) / 2)
-    first = folder / "runs" / "study-default" / "seed-0" / "record.json"
-    before = first.stat().st_mtime_ns
-    assert cli.main([*study, "3"]) == 0
-    assert first.stat().st_mtime_ns == before
-    assert "n 3" in capsys.readouterr().out
-    assert cli.main([*study, "3", "--lr", "0.5"]) == 1
-    assert "holds a run of another recipe" in capsys.readouterr().err
-
-
 def test_a_terminal_gets_escapes_of_no_stranger() -> None:
     assert cli.printable("a\x1b[31mb\tc\n") == "a\\x1b[31mb\\tc\n"
 

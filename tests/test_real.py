@@ -77,6 +77,7 @@ def test_benchmarks_run(tmp_path: Path) -> None:
         "kill_resume.py": ("--kills", "2", "--epochs", "2"),
         "lecun1998.py": ("road", "--seeds", "1", "--epochs", "1", "--num-train", "500"),
         "step.py": ("--rounds", "1"),
+        "study.py": ("time", "--seeds", "2", "--epochs", "1", "--rounds", "1", "--only", "study"),
         "time_to_accuracy.py": ("--seeds", "1", "--notebook-epochs", "1", "--images", "6000"),
     }
     # callgrind.py and export.py take minutes, reading.py writes the figures of the docs: only what

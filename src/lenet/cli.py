@@ -1,7 +1,7 @@
 """The command line's entry: what `lenet` and `lenet --help` say, and where each verb is.
 
-The verbs are in `lenet.commands`, which is imported for the one that is called: `lenet --help`
-answers before the argument parser, let alone torch, has loaded.
+The verbs are in other modules, and only that of the verb called is imported: `lenet --help` answers
+before the argument parser, let alone torch, has loaded.
 """
 
 import _thread
@@ -39,6 +39,8 @@ MODULES = {
     "predict": "lenet.picture_commands",
     "read": "lenet.picture_commands",
     "serve": "lenet.serve_command",
+    "study": "lenet.study_commands",
+    "compare": "lenet.study_commands",
 }
 """Where the verbs are that `lenet.commands` does not have."""
 

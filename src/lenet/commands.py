@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Any
 from lenet.errors import LeNetError, RecipeError, RunError
 from lenet.options import (
     BenchOptions,
-    CompareOptions,
     DataOptions,
     EnvOptions,
     EvaluateOptions,
     ExportOptions,
     RecipesOptions,
     ReportOptions,
-    StudyOptions,
     TrainOptions,
     parse,
     parse_with_recipe,
@@ -179,75 +177,6 @@ def _print_run(record: "RunRecord", report: Path) -> None:
             )
     print(f"{'training time':<16}{record.training_s:.1f} s")
     print(f"{'report':<16}{report}")
-
-
-def study(arguments: Sequence[str]) -> int:
-    """Train a recipe under many seeds."""
-    options, name = parse_with_recipe(StudyOptions, "study", arguments)
-    if options.seeds < 1 or options.jobs < 1 or options.first_seed < 0:
-        raise RecipeError(
-            f"`seeds` (={options.seeds}) and `jobs` (={options.jobs}) must be at least 1, "
-            f"`first_seed` (={options.first_seed}) at least 0"
-        )
-    from lenet.data import fetch
-    from lenet.records import to_json
-    from lenet.study import run_study
-
-    path = options.out or RUNS_FOLDER / f"study-{name}"
-    # Once, before the processes start.
-    fetch(options.settings.dataset, data_dir=options.data_dir)
-
-    def show(record: "RunRecord") -> None:
-        print(
-            f"seed {record.seed:>3}   train {record.train_accuracy:.2%}   "
-            f"test {record.test_accuracy:.2%}   {record.training_s:.1f} s",
-            file=sys.stderr,
-        )
-
-    record = run_study(
-        path,
-        name,
-        options.settings,
-        range(options.first_seed, options.first_seed + options.seeds),
-        device=options.device,
-        engine=options.engine,
-        data_dir=options.data_dir,
-        num_jobs=options.jobs,
-        on_run=show,
-    )
-    if options.json:
-        _print_json(json.loads(to_json(record)))
-        return 0
-    for figure in ("train_accuracy", "val_accuracy", "test_accuracy"):
-        if figure in record.summary:
-            s = record.summary[figure]
-            interval = f"95 % interval {s.low:.2%} to {s.high:.2%}   " if s.n > 1 else ""
-            print(
-                f"{figure.replace('_', ' '):<16}{s.mean:.2%}   {interval}"
-                f"sd {s.std:.2%}   min {s.min:.2%}   max {s.max:.2%}   n {s.n}"
-            )
-    return 0
-
-
-def compare(arguments: Sequence[str]) -> int:
-    """Compare two studies or runs."""
-    options = parse(CompareOptions, "compare", arguments)
-    from lenet.compare import compare as compare_paths
-
-    found = compare_paths(options.a, options.b)
-    if options.json:
-        _print_json(asdict(found))
-        return 0
-    for p in found.pairs:
-        images = (
-            ""
-            if p.p_value is None
-            else f"   right only in one: {p.only_a_right}, {p.only_b_right}   p {p.p_value:.3f}"
-        )
-        scores = f"{found.a} {p.a_accuracy:.2%}   {found.b} {p.b_accuracy:.2%}"
-        print(f"seed {p.seed:>3}   {scores}{images}")
-    print(found.sentence)
-    return 0
 
 
 def evaluate(arguments: Sequence[str]) -> int:

@@ -74,8 +74,10 @@ class StudyOptions:
     """Train a recipe under many seeds and summarize.
 
     Examples:
-      lenet study default --seeds 10 --jobs 2
+      lenet study default --seeds 10
       lenet study report --seeds 10 --out studies/report
+      lenet study fast --sweep lr=1e-3,2e-3,4e-3 --seeds 5
+
     Run again with the same arguments, it goes on with what is missing.
     """
 
@@ -85,10 +87,18 @@ class StudyOptions:
     """How many seeds."""
     first_seed: int = 0
     """The first of them; the others follow."""
-    jobs: int = 1
-    """Runs side by side, one thread each; as many as there are cores is best."""
+    sweep: Annotated[
+        tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="FIELD=V,V,...")
+    ] = ()
+    """Vary a field of the recipe, and compare on validation images, not on the test images (10,000
+    are cut off unless --num-val says otherwise); given twice, every combination."""
+    jobs: int = 0
+    """Runs side by side; 0 for one a core, or one at a time on a GPU."""
     out: Annotated[
-        Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/study-RECIPE)")
+        Path | None,
+        tyro.conf.arg(
+            metavar="DIR", help_behavior_hint="(default: runs/study-RECIPE or runs/sweep-RECIPE)"
+        ),
     ] = None
     """Folder of the study."""
     device: str = "auto"
@@ -97,6 +107,8 @@ class StudyOptions:
     """As for `lenet train`."""
     data_dir: Folder = None
     """As for `lenet train`."""
+    quiet: bool = False
+    """Show no progress."""
     json: bool = False
     """Print the study's record as one JSON object."""
     settings: Settings = field(default_factory=lambda: RECIPES["default"])

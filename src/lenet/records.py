@@ -25,6 +25,7 @@ from lenet.recipes import from_dict
 
 RECORD_FILE = "record.json"
 STUDY_FILE = "study.json"
+SWEEP_FILE = "sweep.json"
 METRICS_FILE = "metrics.jsonl"
 PREDICTIONS_FILE = "predictions.safetensors"
 
@@ -121,6 +122,38 @@ class StudyRecord:
     `test_accuracy`, its interval says how far other images might move it. None in older records."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SweepPoint:
+    """One setting of a sweep."""
+
+    values: dict[str, Any]
+    """By field of the recipe."""
+    summary: dict[str, Summary]
+    """Over the seeds that were trained to the end; figures of the test images are left out."""
+    runs: tuple[dict[str, Any], ...]
+    """Per seed, the same figures."""
+    failed: dict[str, str]
+    """Why seeds failed, by seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRecord:
+    """One recipe under several settings, compared on the validation images."""
+
+    recipe_name: str
+    recipe: dict[str, Any]
+    fields: tuple[str, ...]
+    """What was varied."""
+    seeds: tuple[int, ...]
+    points: tuple[SweepPoint, ...]
+    best: int | None
+    """Place of the point of the highest mean validation accuracy; None where all failed."""
+    sentence: str
+    """What the sweep says."""
+    environment: dict[str, Any]
+    command: str
+
+
 # Two-sided 95 % points of Student's t for 1 to 30 degrees of freedom.
 _T_95 = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
@@ -166,7 +199,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def write_record(path: Path, record: RunRecord | StudyRecord) -> None:
+def write_record(path: Path, record: RunRecord | StudyRecord | SweepRecord) -> None:
     """Write a record, whole or not at all."""
     write_text(path, to_json(record))
 
@@ -280,12 +313,13 @@ def summarize_images(wrong: Sequence[Sequence[int]], num_images: int) -> Summary
 
 
 def run_figures(record: RunRecord) -> dict[str, Any]:
-    """Return the figures of a run that a study keeps."""
+    """Return the figures of a run that a study keeps, as they are in JSON."""
     kept = {
         "seed", "train_accuracy", "train_loss", "test_accuracy", "test_loss",
         "val_accuracy", "val_loss", "training_s", "test_wrong",
     }  # fmt: skip
-    return {f.name: getattr(record, f.name) for f in fields(record) if f.name in kept}
+    figures = {f.name: getattr(record, f.name) for f in fields(record) if f.name in kept}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in figures.items()}
 
 
 def environment() -> dict[str, Any]:
