@@ -35,6 +35,8 @@ def prepare(batch_size: int, num_threads: int) -> dict[str, tuple[Callable[[], o
     engine = choose_engine("native", model, num_threads=num_threads)
     assert engine is not None
     optimizer = build_optimizer(recipe, list(model.parameters()), engine)
+    take_step = whole_step(engine, optimizer)
+    assert take_step is not None
     x, y = images[:batch_size], labels[:batch_size]
     steps = -(-NUM_IMAGES // batch_size)
     logits = compute_logits(engine.logits, images, takes_bytes=True)
@@ -54,7 +56,7 @@ def prepare(batch_size: int, num_threads: int) -> dict[str, tuple[Callable[[], o
 
     def learn() -> None:
         for _ in range(steps):
-            engine.learn(x, y, optimizer)
+            take_step(x, y)
 
     def whole() -> None:
         training_loop(
@@ -66,7 +68,7 @@ def prepare(batch_size: int, num_threads: int) -> dict[str, tuple[Callable[[], o
             1,
             "cpu",
             print_every=0,
-            learn=whole_step(engine, optimizer),
+            learn=take_step,
         )
 
     return {
