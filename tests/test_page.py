@@ -171,7 +171,7 @@ def draw(page: Any, points: list[tuple[float, float]]) -> None:
 def read_answer(page: Any, wanted: str) -> None:
     wait_until(page, f"document.getElementById('verdict').textContent === '{wanted}'")
     label = page.locator(".bar.is-best").get_attribute("aria-label")
-    assert re.fullmatch(rf"{wanted}: >?[\d.]+ %", label)
+    assert re.fullmatch(rf"{wanted}: >?[\d.]+\s%", label)
 
 
 def spot(page: Any, selector: str, across: float, down: float) -> tuple[float, float]:
@@ -359,8 +359,8 @@ def test_the_network_of_1998_is_shown_beside(visit: Callable[..., Any], model_19
     page = visit()
     draw(page, SEVEN)
     read_answer(page, "7")
-    assert page.inner_text("#rivals").startswith("LeNet-5 of 1998 says")
-    page.get_by_role("radio", name="LeNet-5 of 1998").click()
+    assert page.inner_text("#rivals").startswith("The 1998 network says")
+    page.get_by_role("radio", name="1998").click()
     assert page.locator(".bar .code").count() == 10
     page.hover(".bar >> nth=3")
     assert page.inner_text("#inspector-title").startswith("Output for 3")

@@ -13,6 +13,7 @@
       const output = network.layers.at(-1);
       container.classList.toggle("has-rival", hasRival);
       container.classList.toggle("has-codes", output.kind === "rbf");
+      byId("bars-note").hidden = output.kind !== "rbf";
       rows = network.classes.map((name, map) => {
         const [fill, rival] = [make("span", { class: "fill" }), make("span", { class: "rival" })];
         const text = make("span", { class: "number" });
@@ -70,7 +71,7 @@
       if (other?.shares) {
         const top = Math.max(...other.shares);
         rivals.replaceChildren(make("span", { class: "key" }),
-          `${other.title} says ${other.classes[other.shares.indexOf(top)]} (${percent(top)})`);
+          `The ${other.title} network says ${other.classes[other.shares.indexOf(top)]} (${percent(top)})`);
       }
       return shares && { name: network.classes[best], share: shares[best] };
     }

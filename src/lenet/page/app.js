@@ -1,7 +1,7 @@
 /* The page: what is on the board goes through the network, and everything shows it. */
 (() => {
   const { byId } = lenet;
-  const TITLES = { lenet5: "LeNet-5 of today", "lenet5-1998": "LeNet-5 of 1998" };
+  const TITLES = { lenet5: "Common", "lenet5-1998": "1998" };
   const DEMO_MS = 1100;
   const SAY_AFTER_MS = 700;
 
@@ -64,19 +64,23 @@
       const logits = (i) => (seen.image ? states[i].at(-1) : null);
       const rival = networks.findIndex((_, i) => i !== active);
       const other = rival >= 0 && {
-        title: titleOf(networks[rival]),
+        title: titleOf(networks[rival]).toLowerCase(),
         classes: networks[rival].classes,
         shares: logits(rival) && lenet.softmax(logits(rival), networks[rival].temperature),
       };
       const best = answer.draw(logits(active), other);
-      byId("seen-text").textContent = seen.image
-        ? "What the network sees: the digit cropped, fitted into 20 \u00d7 20 pixels and centred."
-        : board.isEmpty() ? "" : "No digit found in the picture.";
+      byId("seen-text").textContent = describeSeen();
       showSelected();
       clearTimeout(sayTimer);
       sayTimer = setTimeout(() => {
         if (best) say(`Read as ${best.name}, ${lenet.percent(best.share)}`);
       }, SAY_AFTER_MS);
+    }
+
+    function describeSeen() {
+      if (board.digit) return "What the network sees: the test image as it is, with paper around it.";
+      if (seen.image) return "What the network sees: the digit cropped, fitted into 20 \u00d7 20 pixels and centred.";
+      return board.isEmpty() ? "What the network sees: nothing yet." : "No digit found in the picture.";
     }
 
     const titleOf = (network) => TITLES[network.card.model];
@@ -188,7 +192,7 @@
 
     function offerNetworks(index) {
       const container = byId("networks");
-      container.hidden = networks.length < 2;
+      byId("network-choice").hidden = networks.length < 2;
       if (networks.length > 1) lenet.makeSwitch(container, networks.map(titleOf), activate)(index);
     }
 
@@ -214,10 +218,7 @@
       setTheme(names[(names.indexOf(document.documentElement.dataset.theme ?? "auto") + 1) % 3]);
     });
     window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
-    lenet.narrow.addEventListener("change", () => {
-      layers.relay();
-      show();
-    });
+    lenet.narrow.addEventListener("change", () => activate(active));
     new ResizeObserver(link).observe(byId("app"));
     byId("clear").addEventListener("click", board.clear);
     byId("undo").addEventListener("click", board.undo);

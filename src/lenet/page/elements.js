@@ -21,7 +21,7 @@
   }
 
   const percent = (share) =>
-    share > 0.999 && share < 1 ? ">99.9 %" : `${(100 * share).toFixed(share < 0.9995 ? 1 : 0)} %`;
+    share > 0.999 && share < 1 ? ">99.9\u00a0%" : `${(100 * share).toFixed(share < 1 ? 1 : 0)}\u00a0%`;
 
   const LEVELS = 255;
   const palettes = { signed: null, ink: null };

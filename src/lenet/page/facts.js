@@ -9,7 +9,8 @@
     const name = network.is1998 ? "The network of 1998" : "LeNet-5";
     const parts = [`${name}: ${weights.toLocaleString("en")} trained numbers`];
     if (card.recipe_name) parts.push(`recipe ${card.recipe_name}, seed ${card.seed}, ${card.epochs} epochs`);
-    if (accuracy) parts.push(`${(100 * accuracy).toFixed(2)} % of the test images of ${card.dataset} right`);
+    const dataset = card.dataset.replace(/\b(k?mnist)/, (name) => name.toUpperCase());
+    if (accuracy) parts.push(`${(100 * accuracy).toFixed(2)} % of the test images of ${dataset} right`);
     return `${parts.join(", ")}.`;
   }
 

@@ -7,10 +7,10 @@
     ["S2, S4", "make four cells one, so that small shifts matter less."],
     ["F6", "weighs everything that C5 found."],
     ["Output", "one number for each class; the largest is the answer."],
+    ["Keyboard", "Tab goes to a layer, arrows from cell to cell; Enter holds one, Escape lets go."],
   ];
 
   function describe(layer, below, found) {
-    const size = `${below.name} ${below.rows > 1 ? "" : "units "}`;
     switch (found.kind) {
       case "input":
         return "One of the 32 \u00d7 32 pixels that the network sees: the digit, fitted into 20 \u00d7 20, centred by its mass, with paper around it.";
@@ -30,7 +30,7 @@
       case "rbf":
         return "The picture that F6 makes is compared with a drawing of this digit: the squares of the differences, summed, are the penalty. The smallest penalty wins.";
       default:
-        return `Looks at all ${below.maps} ${size}.`;
+        return `Looks at all ${below.maps} units of ${below.name}.`;
     }
   }
 
@@ -90,7 +90,7 @@
   /** All units below: as they are, the weights (or the code), the products (or squares). */
   function showAll(term, range, kind) {
     const isCode = kind === "rbf";
-    const [w, p] = [isCode ? 1 : most(term.weights), most(term.products)];
+    const [w, p] = [isCode ? range.high : most(term.weights), most(term.products)];
     const part = (label, values, ...colours) =>
       make("figure", { class: "operand" }, cellGrid(label, values, term.columns, ...colours), make("figcaption", { text: label }));
     return make("div", { class: "terms all" },

@@ -72,7 +72,7 @@
       const caption = make("figcaption", {},
         make("b", { text: layer.name === "input" ? "Input" : layer.name }), ` ${count}${shape}`);
       const figure = make("figure", { class: `layer layer-${layer.name}` }, canvas, caption);
-      byId(index ? "layers" : "layer-0").append(figure);
+      byId(index || narrow.matches ? "layers" : "layer-0").append(figure);
       const view = { canvas, layer, index, cursor: { map: 0, row: 0, column: 0 } };
       lay(view);
       canvas.addEventListener("pointermove", (event) => aim(view, event, event.pointerType === "mouse" ? "hover" : "tap"));
@@ -188,7 +188,6 @@
       locate,
       /** Do what a key would do to the layer's cursor. */
       press: (index, key) => press(views[index], new KeyboardEvent("keydown", { key, cancelable: true })),
-      relay: () => views.forEach(lay),
       place(index, cell) {
         if (views[index]) views[index].cursor = cell;
       },

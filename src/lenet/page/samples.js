@@ -48,7 +48,7 @@
       isMistake: digits.mistakes[i],
       text: `Test image ${digits.numbers[i].toLocaleString("en")}, labelled ${digits.classes[label]}`,
     }));
-    for (const [title, isMistake] of [["Test images", false], ["Its mistakes", true]]) {
+    for (const [title, isMistake] of [["Test", false], ["Mistakes", true]]) {
       const chosen = items.filter((item) => Boolean(item.isMistake) === isMistake);
       if (chosen.length) collections.push({ title, items: chosen });
     }
@@ -108,13 +108,16 @@
         option.setAttribute("aria-selected", i === at);
         option.tabIndex = i === at ? 0 : -1;
       });
-      const { offsetLeft, offsetWidth } = options[at];
-      strip.scrollTo({ left: offsetLeft - (strip.clientWidth - offsetWidth) / 2 });
+      const { offsetLeft, offsetTop, offsetWidth, offsetHeight } = options[at];
+      strip.scrollTo({
+        left: offsetLeft - (strip.clientWidth - offsetWidth) / 2,
+        top: offsetTop - (strip.clientHeight - offsetHeight) / 2,
+      });
       byId("example-text").textContent = items[at].text;
       take(items[at]);
     }
 
-    makeSwitch(byId("collections"), collections.map(({ title, items: all }) => `${title} (${all.length})`), fill);
+    makeSwitch(byId("collections"), collections.map(({ title, items: all }) => `${title} ${all.length}`), fill);
     lenet.rove(strip, ".example", (option) => choose(Number(option.dataset.index)));
     byId("next").addEventListener("click", () => choose(at + 1));
     byId("previous").addEventListener("click", () => choose(at < 0 ? -1 : at - 1));
