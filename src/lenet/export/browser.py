@@ -42,10 +42,20 @@ os.execvp(sys.argv[3], sys.argv[3:])
 """
 
 
-def find_browser() -> str | None:
-    """Return a Chromium's program: `$CHROME_BIN`, else the first known; None if there is none."""
+def find_browsers() -> list[str]:
+    """Return the programs that may be a Chromium: `$CHROME_BIN` alone, else all known by name."""
     named = os.environ.get("CHROME_BIN")
-    return next(filter(None, map(shutil.which, [named] if named else NAMES)), None)
+    return [found for name in ([named] if named else NAMES) if (found := shutil.which(name))]
+
+
+def start_browser() -> "Browser | None":
+    """Return the first browser that starts; None if none does."""
+    for program in find_browsers():
+        try:
+            return Browser(program)
+        except ExportError:
+            continue  # some systems have a program of that name that only says how to install it
+    return None
 
 
 class Browser:
@@ -130,6 +140,11 @@ class Browser:
             if time.monotonic() > end:
                 raise ExportError(f"{self.name}: {path}: did not load in {LIMIT_S} s")
             time.sleep(0.02)
+        if self.evaluate("location.protocol") != "file:":
+            raise ExportError(
+                f"{self.name} can't open {path}; a browser in a sandbox of its own may read no "
+                "such folder: --out names another, CHROME_BIN another browser"
+            )
 
     def evaluate(self, expression: str) -> Any:
         """Return the value of a JavaScript expression in the page.

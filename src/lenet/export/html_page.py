@@ -15,7 +15,7 @@ from lenet.checkpoint import load_model
 from lenet.data.digits import to_input
 from lenet.errors import ExportError
 from lenet.export.artifact import Artifact, Settings
-from lenet.export.browser import Browser, find_browser
+from lenet.export.browser import Browser, start_browser
 from lenet.export.parity import Parity, Predict, compare, require_equal
 from lenet.export.source import Source, describe, make_source
 from lenet.files import replacing
@@ -42,8 +42,7 @@ def write(source: Source, path: Path, settings: Settings) -> Artifact:
     if settings.with_1998 is not None:
         sources.append(_read_1998(settings.with_1998, source))
     digits = choose_digits(source)
-    program = find_browser()
-    browser = None if program is None else Browser(program)
+    browser = start_browser()
     runner = "" if browser is None else browser.name
     details: dict[str, Any] = {"run_in": runner or None, "test_images": len(digits.labels)}
 

@@ -17,15 +17,16 @@
       rows = network.classes.map((name, map) => {
         const [fill, rival] = [make("span", { class: "fill" }), make("span", { class: "rival" })];
         const text = make("span", { class: "number" });
+        const more = make("span", { class: "visually-hidden" });
         const parts = [make("span", { class: "class", text: name })];
         if (output.kind === "rbf") {
-          const code = make("canvas", { class: "code" });
+          const code = make("canvas", { class: "code", "aria-hidden": "true" });
           lenet.drawCells(code, output.codes.subarray(map * 84, (map + 1) * 84), 7, "ink", -1, 1);
           parts.push(code);
         }
         const track = make("span", { class: "track" }, fill, rival);
         const row = make("div", { class: "bar", role: "option", tabindex: map ? "-1" : "0", "data-map": map },
-          ...parts, track, text);
+          ...parts, track, text, more);
         row.addEventListener("pointerenter", (event) => {
           if (event.pointerType === "mouse") point(cellOf(row), "hover");
         });
@@ -38,7 +39,7 @@
           event.preventDefault();
           point(cellOf(row), "hold");
         });
-        return { row, fill, rival, text, name };
+        return { row, fill, rival, text, more };
       });
       container.replaceChildren(...rows.map(({ row }) => row));
     }
@@ -53,17 +54,18 @@
     function draw(logits, other) {
       const shares = logits && lenet.softmax(logits, network.temperature);
       const best = shares ? shares.indexOf(Math.max(...shares)) : -1;
-      rows.forEach(({ row, fill, rival, text, name }, map) => {
+      rows.forEach(({ row, fill, rival, text, more }, map) => {
         const share = shares?.[map] ?? 0;
         fill.style.transform = `scaleX(${share})`;
         rival.style.transform = `scaleX(${other?.shares?.[map] ?? 0})`;
         const penalty = network.layers.at(-1).kind === "rbf" && shares ? `${show(-logits[map], 1)}` : "";
         text.textContent = !shares ? "" : penalty || percent(share);
         row.setAttribute("aria-selected", map === best);
-        row.setAttribute("aria-label", shares ? `${name}: ${percent(share)}${penalty && `, penalty ${penalty}`}` : name);
+        more.textContent = penalty && `, its penalty; ${percent(share)}`;
         row.classList.toggle("is-best", map === best);
       });
       byId("verdict").textContent = best >= 0 ? network.classes[best] : "\u2013";
+      byId("verdict").classList.toggle("is-empty", best < 0);
       byId("verdict").classList.toggle("is-long", best >= 0 && network.classes[best].length > 2);
       byId("verdict-text").textContent = shares ? verdict(shares, best) : "nothing to read yet";
       const rivals = byId("rivals");

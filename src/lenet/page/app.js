@@ -202,7 +202,7 @@
       else root.dataset.theme = name;
       const label = { auto: "Auto", light: "Light", dark: "Dark" }[name];
       byId("theme").textContent = label;
-      byId("theme").setAttribute("aria-label", `Colours: ${name === "auto" ? "as the system has them" : label}`);
+      byId("theme").setAttribute("aria-label", `${label} colours`);
       repaint();
     }
 
@@ -236,6 +236,7 @@
     lenet.watchFiles(take);
     lenet.introduce();
     offerNetworks(0);
+    compute();
     activate(0);
     board.redraw();
     lenet.showFacts(facts, networks);
