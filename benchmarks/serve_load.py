@@ -72,7 +72,7 @@ class _Client:
             async with asyncio.timeout(TIMEOUT_S):
                 writer.write(self._request)
                 head = await reader.readuntil(b"\r\n\r\n")
-                length = re.search(rb"content-length: (\d+)", head)
+                length = re.search(rb"\r\ncontent-length: (\d+)", head)
                 await reader.readexactly(int(length[1]) if length else 0)
         except (OSError, asyncio.IncompleteReadError, TimeoutError):
             self._outcome.num_lost += 1

@@ -14,6 +14,8 @@ from pathlib import Path
 from statistics import NormalDist, mean, median, stdev
 from typing import Any
 
+import serve_tables
+
 from lenet.data.label_errors import MNIST_TEST_ERRORS
 from lenet.recipes import RECIPES, Recipe
 from lenet.records import StudyRecord, Summary, read_study_record, summarize
@@ -29,6 +31,7 @@ PAGES = (
     "docs/speed.md",
     "docs/lenet5-1998.md",
     "docs/export.md",
+    "docs/serve.md",
     "benchmarks/README.md",
 )
 
@@ -516,6 +519,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "road": road_table,
     "exports": exports_table,
     "exports_outside": exports_outside_table,
+    **serve_tables.TABLES,
 }
 
 

@@ -77,7 +77,7 @@ def load_classifier(path: Path | None = None, *, engine: str = "auto") -> Classi
     temperature = card.scores.get("temperature", 1.0)
     return Classifier(
         model=card.model,
-        classes=card.classes,
+        classes=tuple(card.classes),
         engine=name,
         logits=logits,
         temperature=temperature if temperature > 0 else 1.0,

@@ -128,6 +128,7 @@ async def _parse(request: Request, body: bytes, service: Service) -> tuple[Infer
     if len(body) <= (MAX_INLINE_JSON if length is None else MAX_INLINE_BINARY):
         return parse_inference(body, length, **limits)
     job = {"job": "tensors", "header_length": length, "limits": limits}
+    service.workers.require_room()
     value, data = await service.workers.run(job, body)
     outputs = tuple((name, is_binary) for name, is_binary in value["outputs"])
     x = np.frombuffer(data, np.float32).reshape(value["num_images"], 28, 28)

@@ -115,6 +115,7 @@ async def _parse_json(body: bytes, service: Service) -> tuple[str, list[NDArray[
     }
     if len(body) <= MAX_INLINE_JSON:
         return parse_pixels(body, **limits)
+    service.workers.require_room()
     value, data = await service.workers.run({"job": "pixels", "limits": limits}, body)
     arrays, start = [], 0
     for shape in value["shapes"]:
@@ -148,6 +149,7 @@ async def _read_all(
     job: str, pictures: list[Picture], reject: float, service: Service
 ) -> list[Any]:
     """Have workers read pictures; what is wrong with any is told of all."""
+    service.workers.require_room()
     told = {
         "job": job,
         "reject": reject,

@@ -1,6 +1,7 @@
 """Run the application: sockets, signals, and an end that loses nothing."""
 
 import logging
+import select
 import socket
 import sys
 import time
@@ -20,7 +21,8 @@ BACKLOG = 1024
 NOTICE_S = 1.0
 """How long a server that was told to end still takes connections. Every answer says in this time
 that its connection ends, so that whatever is open afterwards has been idle as long."""
-LAST_ACCEPT_S = 0.05
+LAST_ACCEPT_S = 5.0
+"""How long after that those who have connected may wait to be accepted."""
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +51,21 @@ class Server(uvicorn.Server):
             return True
         if self._told is None:
             return False
-        waited = time.monotonic() - self._told
-        if waited >= NOTICE_S and not self._is_closed:
+        waited_s = time.monotonic() - self._told
+        if waited_s < NOTICE_S:
+            return False
+        if not self._is_closed:
             refuse_new(self._listener)
             self._is_closed = True
-            return False  # what has connected is accepted in the next turn
-        return self._is_closed
+            return False
+        # A busy event loop accepts few connections a turn.
+        return waited_s > NOTICE_S + LAST_ACCEPT_S or not has_waiting(self._listener)
+
+
+def has_waiting(listener: socket.socket) -> bool:
+    """Whether somebody has connected and is not accepted yet."""
+    readable, _, _ = select.select([listener], [], [], 0)
+    return bool(readable)
 
 
 def refuse_new(listener: socket.socket) -> None:

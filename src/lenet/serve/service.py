@@ -43,7 +43,7 @@ class Service:
             self.num_workers,
             self.classify_bytes,
             limit_s=self.limits.picture_s,
-            max_waiting=self.limits.max_waiting_pictures,
+            max_wait_s=self.limits.max_picture_wait_s,
         )
         self.metrics.describe(self.classifier.model, self.classifier.engine)
         self.metrics.in_work.set_function(lambda: self.num_requests)

@@ -21,8 +21,8 @@ class Limits:
     """Pictures of one request."""
     max_requests: int = 256
     """In work or waiting at one time: 503 above. At some thousands a second, a wait of 0.1 s."""
-    max_waiting_pictures: int = 64
-    """Waiting for a worker: 503 above."""
+    max_picture_wait_s: float = 2.0
+    """For a picture to wait for a worker: 503 if it would be longer."""
     max_wait_s: float = 1.0
     """For images to wait for the engine: 503 if it would be longer."""
     max_held_bytes: int = 256 * 10**6

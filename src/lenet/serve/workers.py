@@ -15,6 +15,7 @@ from lenet.errors import LeNetError
 from lenet.serve.frames import LENGTHS, MAX_HEADER_BYTES, pack
 from lenet.serve.problems import ProblemError
 
+COMMAND = (sys.executable, "-P", "-m", "lenet.serve.worker")
 START_LIMIT_S = 60.0
 READ_AHEAD_BYTES = 2**20
 MAX_CLASSIFIED = 100_000
@@ -40,11 +41,10 @@ class _Worker:
 
     @classmethod
     async def start(cls) -> "_Worker":
-        command = [sys.executable, "-P", "-m", "lenet.serve.worker"]
         pipe = asyncio.subprocess.PIPE
         worker = cls(
             await asyncio.create_subprocess_exec(
-                *command, stdin=pipe, stdout=pipe, limit=READ_AHEAD_BYTES
+                *COMMAND, stdin=pipe, stdout=pipe, limit=READ_AHEAD_BYTES
             )
         )
         try:
@@ -82,7 +82,7 @@ class WorkerPool:
     """Workers, and the line of those who wait for one."""
 
     def __init__(
-        self, num_workers: int, classify: Classify, *, limit_s: float, max_waiting: int
+        self, num_workers: int, classify: Classify, *, limit_s: float, max_wait_s: float
     ) -> None:
         """Prepare; `running` starts the processes.
 
@@ -90,9 +90,9 @@ class WorkerPool:
             num_workers: Processes.
             classify: Computes the logits that a worker asks for.
             limit_s: A job that takes longer ends its worker.
-            max_waiting: Jobs that may wait; more are refused.
+            max_wait_s: `require_room` refuses what would wait longer.
         """
-        self._classify, self._limit_s, self._max_waiting = classify, limit_s, max_waiting
+        self._classify, self._limit_s, self._max_wait_s = classify, limit_s, max_wait_s
         self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
         self._workers: set[_Worker] = set()
         self._restarts: set[asyncio.Task[None]] = set()
@@ -101,7 +101,7 @@ class WorkerPool:
         self.num_ended = 0
         """Workers that crashed or took too long."""
         self._mean_s = 0.1
-        """Of a job, to say when to try again."""
+        """Of a job, lately."""
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -131,12 +131,8 @@ class WorkerPool:
             Its value and the bytes with it.
 
         Raises:
-            ProblemError: The picture is none, or takes too long; or too many jobs wait.
+            ProblemError: The picture is none, or takes too long.
         """
-        if self.num_waiting >= self._max_waiting:
-            raise ProblemError(
-                503, "too many pictures wait to be read", retry_after_s=self.retry_after_s
-            )
         self.num_waiting += 1
         try:
             worker = await self._idle.get()
@@ -164,10 +160,17 @@ class WorkerPool:
             raise ProblemError(int(status), str(detail))
         return found[0].get("value"), found[1]
 
-    @property
-    def retry_after_s(self) -> int:
-        """When those who wait now will have been served, in whole seconds."""
-        return 1 + int(self._mean_s * self.num_waiting / self._num_workers)
+    def require_room(self) -> None:
+        """Refuse a request whose jobs would wait too long; one that is let in may bring several.
+
+        Raises:
+            ProblemError: 503.
+        """
+        wait_s = self._mean_s * self.num_waiting / max(1, self._num_workers)
+        if wait_s > self._max_wait_s:
+            raise ProblemError(
+                503, "too many pictures wait to be read", retry_after_s=1 + int(wait_s)
+            )
 
     async def _talk(
         self, worker: _Worker, header: dict[str, Any], body: bytes
