@@ -16,7 +16,13 @@ from lenet.native import NativeEngine, NativeUnavailableError
 from lenet.recipes import RECIPES, Recipe
 from lenet.records import EpochScores, read_run_record
 from lenet.training import Run, create_run, open_run, train
-from lenet.training.committee import Committee, learn_from, teacher_recipe, teacher_seed
+from lenet.training.committee import (
+    Committee,
+    committee_folder,
+    learn_from,
+    teacher_recipe,
+    teacher_seed,
+)
 from lenet.training.sampling import Sampling
 
 PUPIL = replace(
@@ -207,6 +213,47 @@ def test_a_run_with_teachers_that_stops_ends_like_one_that_does_not(
     assert (run.path / MODEL).read_bytes() == (pupil.path / MODEL).read_bytes()
 
 
+def test_seeds_may_share_teachers_and_what_they_said(
+    tiny_mnist: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(PUPIL, shared_teachers=True)
+    runs = [create_run(tmp_path / "study" / f"seed-{s}", "best", recipe, s) for s in (0, 1)]
+    train(runs[0])
+    folder = committee_folder(runs[0])
+    assert folder == committee_folder(runs[1])
+    assert folder.parent == tmp_path / "study"
+    names = {"teacher-1", "teacher-2", "view-0.safetensors", "view-1.safetensors"}
+    assert names == {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    assert not list(runs[0].path.glob("teacher*"))
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*/*") if path.name != ".lock"}
+    train(runs[1])
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    first, second = ((run.path / MODEL).read_bytes() for run in runs)
+    assert first != second
+
+    # A run that comes first learns the same as one that finds all it needs; so does one that
+    # was stopped before the second view.
+    alone = create_run(tmp_path / "alone" / "seed-1", "best", recipe, 1)
+    with pytest.raises(KeyboardInterrupt):
+        train(alone, watcher=_StopAfter(5))
+    assert (committee_folder(alone) / "view-0.safetensors").is_file()
+    assert not (committee_folder(alone) / "view-1.safetensors").is_file()
+    train(open_run(alone.path))
+    assert (alone.path / MODEL).read_bytes() == second
+
+
+def test_shared_views_are_those_of_every_seed() -> None:
+    recipe = replace(PUPIL, shared_teachers=True)
+    places, drawn = torch.arange(21), []
+    for seed, shared in ((0, True), (1, True), (1, False)):
+        changed = replace(recipe, shared_teachers=shared)
+        sample = Sampling(changed, seed, "torch", torch.device("cpu")).epoch(IMAGES, LABELS, 0)
+        assert sample is not None
+        drawn.append(sample(places)[0])
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
 def test_both_engines_learn_the_same(pupil: Run, tmp_path: Path) -> None:
     run = create_run(tmp_path / "torch", "best", PUPIL, 0)
     found = train(run, engine="torch")
@@ -215,9 +262,13 @@ def test_both_engines_learn_the_same(pupil: Run, tmp_path: Path) -> None:
         assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-3)
 
 
-def test_a_folder_that_holds_something_else_is_named(tiny_mnist: None, tmp_path: Path) -> None:
-    run = create_run(tmp_path / "run", "best", PUPIL, 0)
-    (run.path / "teacher-2").mkdir()
-    (run.path / "teacher-2" / "letters.txt").write_text("dear")
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_folder_that_holds_something_else_is_named(
+    shared: bool, tiny_mnist: None, tmp_path: Path
+) -> None:
+    run = create_run(tmp_path / "run", "best", replace(PUPIL, shared_teachers=shared), 0)
+    taken = committee_folder(run) / "teacher-2"
+    taken.mkdir(parents=True)
+    (taken / "letters.txt").write_text("dear")
     with pytest.raises(RunError, match=r"teacher-2: .*found other files"):
         train(run)

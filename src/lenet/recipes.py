@@ -73,6 +73,8 @@ class Recipe:
     """Passes of each teacher over the training images."""
     teacher_weight: float = 0.0
     """Share of the teachers' mean probabilities in what is learned; the labels have the rest."""
+    shared_teachers: bool = False
+    """One committee, and one cycle of distorted images that it is asked about, for all seeds."""
     order: Literal["shuffled", "constant"] = "shuffled"
     """A new random order for each epoch, or one for all."""
     num_train: int = 0
@@ -102,6 +104,18 @@ class Recipe:
                 "an epoch is scored on one split"
             )
         self._check_together()
+        self._check_teachers()
+
+    def _check_teachers(self) -> None:
+        if self.teachers and not (
+            self.teacher_epochs and self.teacher_weight and self.loss == "cross_entropy"
+        ):
+            raise RecipeError(
+                f"`teachers` (={self.teachers}) need `teacher_epochs`, `teacher_weight` and "
+                "`loss` cross_entropy"
+            )
+        if self.shared_teachers and self.distortions != "none" and not self.distortion_cycle:
+            raise RecipeError("`shared_teachers` needs a `distortion_cycle`")
 
     def _check_together(self) -> None:
         """Refuse what would be ignored, or what no code is for."""
@@ -116,13 +130,6 @@ class Recipe:
                 f"`pieces` (={self.pieces}) and `windows` (={self.windows}) must be 0 when "
                 f"`model` is {self.model}: its ten codes have no room for rubbish"
             )
-        if self.teachers and not (
-            self.teacher_epochs and self.teacher_weight and self.loss == "cross_entropy"
-        ):
-            raise RecipeError(
-                f"`teachers` (={self.teachers}) need `teacher_epochs`, `teacher_weight` and "
-                "`loss` cross_entropy"
-            )
         if self.loss != "cross_entropy" and (self.output != "rbf" or self.label_smoothing):
             raise RecipeError(f"`loss` (={self.loss}) is for `output` rbf and no `label_smoothing`")
         for field, used, when in (
@@ -130,6 +137,7 @@ class Recipe:
             ("curvature", self.optimizer == "sdlm", f"`optimizer` is {self.optimizer}"),
             ("teacher_epochs", self.teachers > 0, "`teachers` is 0"),
             ("teacher_weight", self.teachers > 0, "`teachers` is 0"),
+            ("shared_teachers", self.teachers > 0, "`teachers` is 0"),
             ("distortion_end", self.distortions != "none", "`distortions` is none"),
             ("distortion_cycle", self.distortions != "none", "`distortions` is none"),
             ("distortion_cycle", self.distortion_end == 1, "`distortion_end` is not 1"),
@@ -305,18 +313,19 @@ _BEST = replace(
     _FAST,
     activation="silu",
     distortions="mild",
-    distortion_cycle=5,
+    distortion_cycle=10,
     optimizer="adamw",
     lr=4e-3,
     weight_decay=0.1,
     schedule="cosine",
     warmup=0.05,
     batch_size=128,
-    epochs=20,
+    epochs=25,
     ema=0.999,
     teachers=4,
-    teacher_epochs=6,
+    teacher_epochs=16,
     teacher_weight=1.0,
+    shared_teachers=True,
 )
 
 RECIPES: dict[str, Recipe] = {

@@ -1,25 +1,30 @@
 """A committee of networks like the one that is trained; what they say is learned with the labels.
 
-Each teacher is a run of its own in a folder of the run's, so a run that was stopped goes on with
-the teachers and epochs that are missing. The teachers see each image distorted as the network that
-learns from them sees it. Source: Hinton, Vinyals and Dean 2015; that teacher and pupil must see
-the same view: Beyer et al. 2022.
+Each teacher is a run of its own, in the run's folder or, where seeds share them, beside it; so a
+run that was stopped goes on with the teachers and epochs that are missing. The teachers see each
+image distorted as the network that learns from them sees it. Source: Hinton, Vinyals and Dean
+2015; that teacher and pupil must see the same view: Beyer et al. 2022.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lenet.checkpoint import load_model
 from lenet.data.digits import batches
 from lenet.evaluation import BatchScores
+from lenet.files import replacing
 from lenet.native import Engine, NativeEngine
 from lenet.recipes import Recipe
-from lenet.records import RECORD_FILE, read_run_record
+from lenet.records import RECORD_FILE, RunRecord, read_run_record
 from lenet.training.directory import RECIPE_FILE, Run, create_run, open_run
 from lenet.training.engines import logits_by
 from lenet.training.sampling import Sampling
@@ -29,24 +34,42 @@ TEACHER_FOLDER = "teacher-{}"
 Logits = Callable[[Tensor], Tensor]
 
 
-def teacher_runs(run: Run) -> list[Run]:
-    """Return the runs of a run's teachers, made where they are not there yet.
+def committee_folder(run: Run) -> Path:
+    """Return where a run's teachers are: in its own folder, or beside it for all seeds."""
+    if not run.recipe.shared_teachers:
+        return run.path
+    text = json.dumps(asdict(run.recipe), sort_keys=True)
+    return run.path.parent / f"teachers-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def train_teachers(run: Run, train_one: Callable[[Run], RunRecord]) -> list[Run]:
+    """Train a run's teachers as far as they are not trained yet, and return their runs.
+
+    Of runs that share them, one trains them and the others wait.
+
+    Args:
+        run: Who is to learn from them.
+        train_one: Trains a run to its end.
 
     Raises:
         RunError: A folder holds another run or can't be written.
     """
     if not run.recipe.teachers:
         return []
-    recipe = teacher_recipe(run.recipe)
-    runs = []
-    for number in range(run.recipe.teachers):
-        path = run.path / TEACHER_FOLDER.format(number + 1)
-        name = f"{run.recipe_name}, teacher {number + 1} of {run.recipe.teachers}"
-        if (path / RECIPE_FILE).is_file():
-            runs.append(open_run(path))
-        else:
-            runs.append(create_run(path, name, recipe, teacher_seed(run.seed, number)))
-    return runs
+    folder, seed = committee_folder(run), 0 if run.recipe.shared_teachers else run.seed
+    folder.mkdir(parents=True, exist_ok=True)
+    teachers = []
+    with FileLock(folder / ".teachers.lock"):
+        for number in range(run.recipe.teachers):
+            path = folder / TEACHER_FOLDER.format(number + 1)
+            if (path / RECIPE_FILE).is_file():
+                teachers.append(open_run(path))
+            else:
+                name = f"{run.recipe_name}, teacher {number + 1} of {run.recipe.teachers}"
+                recipe = teacher_recipe(run.recipe)
+                teachers.append(create_run(path, name, recipe, teacher_seed(seed, number)))
+            train_one(teachers[-1])
+    return teachers
 
 
 def teacher_recipe(recipe: Recipe) -> Recipe:
@@ -58,6 +81,7 @@ def teacher_recipe(recipe: Recipe) -> Recipe:
         teachers=0,
         teacher_epochs=0,
         teacher_weight=0.0,
+        shared_teachers=False,
     )
 
 
@@ -74,8 +98,8 @@ def teacher_seed(seed: int, number: int) -> int:
 class Committee:
     """What to learn from teachers and labels together, for each training image of an epoch.
 
-    Targets of a whole epoch are computed before it, always in the same order, so that a resumed
-    run has the same to the bit; where distortions come again, they are kept.
+    What the teachers say of a whole epoch is computed before it, always in the same order, so that
+    a resumed run has the same to the bit; where distortions come again, it is kept.
     """
 
     def __init__(
@@ -88,6 +112,7 @@ class Committee:
         weight: float,
         label_smoothing: float,
         takes_bytes: bool,
+        folder: Path | None = None,
     ) -> None:
         """Take the teachers, who say nothing yet.
 
@@ -99,10 +124,12 @@ class Committee:
             weight: Share of the teachers' mean probabilities in a target; the labels have the rest.
             label_smoothing: Of the labels, as in `nn.CrossEntropyLoss`.
             takes_bytes: The teachers take images as they are, where they are not distorted.
+            folder: Where what they say is kept for other runs with these teachers and views.
         """
         self._teachers, self._images, self.labels = teachers, images, labels
         self._sampling, self._weight = sampling, weight
         self._label_smoothing, self._takes_bytes = label_smoothing, takes_bytes
+        self._folder = folder
         self._by_view: dict[int, Tensor] = {}
         self._targets = torch.empty(0)
         self.places = torch.arange(len(labels), device=labels.device)
@@ -110,21 +137,24 @@ class Committee:
 
     @torch.no_grad()
     def before_epoch(self, epoch: int) -> None:
-        """Compute an epoch's targets, or find them."""
+        """Ask the teachers about an epoch's images, or find what they said."""
         view = self._sampling.view(epoch)
         if view not in self._by_view:
             if not self._sampling.repeats:
                 self._by_view.clear()
-            said = [self._ask(x, labels) for x, labels in self._draw(epoch)]
-            self._by_view[view] = torch.cat(said)
+            self._by_view[view] = self._mix(self._said(view, epoch))
         self._targets = self._by_view[view]
 
     def targets(self, places: Tensor) -> Tensor:
         """Return the target probabilities (B, C) float32 of this epoch's images."""
         return self._targets.index_select(0, places)
 
-    def _draw(self, epoch: int) -> Iterable[tuple[Tensor, Tensor]]:
-        return batches(
+    def _said(self, view: int, epoch: int) -> Tensor:
+        """Return the mean of the teachers' probabilities (N, C)."""
+        path = None if self._folder is None else self._folder / f"view-{view}.safetensors"
+        if path is not None and path.is_file():
+            return load_file(path)["probabilities"].to(self.labels.device)
+        drawn = batches(
             self._images,
             self.labels,
             batch_size=1000,
@@ -132,21 +162,28 @@ class Committee:
             as_bytes=self._takes_bytes,
             sample=self._sampling.epoch(self._images, self.labels, epoch),
         )
+        said = torch.cat([self._ask(x) for x, _ in drawn])
+        if path is not None:
+            with replacing(path) as temporary:
+                save_file({"probabilities": said.cpu()}, temporary)
+        return said
 
-    def _ask(self, x: Tensor, labels: Tensor) -> Tensor:
+    def _ask(self, x: Tensor) -> Tensor:
         total = self._teachers[0](x).softmax(1)
         for teacher in self._teachers[1:]:
             total += teacher(x).softmax(1)
-        num_classes = total.shape[1]
-        told = F.one_hot(labels, num_classes) * (1 - self._label_smoothing)
+        return total / len(self._teachers)
+
+    def _mix(self, said: Tensor) -> Tensor:
+        num_classes = said.shape[1]
+        told = F.one_hot(self.labels, num_classes) * (1 - self._label_smoothing)
         told = told + self._label_smoothing / num_classes
-        mean = total / len(self._teachers)
-        return self._weight * mean + (1 - self._weight) * told
+        return self._weight * said + (1 - self._weight) * told
 
 
 def assemble(
+    run: Run,
     teachers: Sequence[Run],
-    recipe: Recipe,
     engine: Engine | None,
     sampling: Sampling,
     images: Tensor,
@@ -155,6 +192,7 @@ def assemble(
     """Return the committee of finished teachers, who compute as a run's engine does, or None."""
     if not teachers:
         return None
+    recipe = run.recipe
     models = (load_model(teacher.path)[0].to(images.device) for teacher in teachers)
     return Committee(
         [logits_by(engine, model) for model in models],
@@ -164,6 +202,7 @@ def assemble(
         weight=recipe.teacher_weight,
         label_smoothing=recipe.label_smoothing,
         takes_bytes=engine is not None,
+        folder=committee_folder(run) if recipe.shared_teachers else None,
     )
 
 

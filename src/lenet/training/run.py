@@ -7,6 +7,7 @@ any point goes on from its last whole epoch and ends with the same model, byte f
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,7 +29,7 @@ from lenet.records import (
     write_metrics,
 )
 from lenet.training.averaging import WeightAverage
-from lenet.training.committee import assemble, teacher_runs, time_of
+from lenet.training.committee import assemble, time_of, train_teachers
 from lenet.training.directory import Run, errors_named
 from lenet.training.engines import (
     build_optimizer,
@@ -83,16 +84,15 @@ def train(
             if run.is_finished:
                 return read_run_record(run.path / RECORD_FILE)
             remove_temporaries(run.path)
-            teachers = teacher_runs(run)
-            for teacher in teachers:
-                train(
-                    teacher,
-                    device=device,
-                    engine=engine,
-                    num_threads=num_threads,
-                    data_dir=data_dir,
-                    watcher=watcher,
-                )
+            train_one = partial(
+                train,
+                device=device,
+                engine=engine,
+                num_threads=num_threads,
+                data_dir=data_dir,
+                watcher=watcher,
+            )
+            teachers = train_teachers(run, train_one)
             with threads(1):
                 session = _Session(
                     run, teachers, choose_device(device), engine, num_threads, data_dir, watcher
@@ -191,7 +191,7 @@ class _Session:
     def run_to_end(self) -> RunRecord:
         recipe, run = self.run.recipe, self.run
         images, labels = self.material.images.to(self.device), self.material.labels.to(self.device)
-        committee = assemble(self.teachers, recipe, self.engine, self.sampling, images, labels)
+        committee = assemble(run, self.teachers, self.engine, self.sampling, images, labels)
         answers = labels if committee is None else committee.places
         stepping = Stepping(
             recipe, run.seed, self.model, self.optimizer, self.engine, images, committee
