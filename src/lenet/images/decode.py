@@ -153,8 +153,10 @@ def _shrink(image: Image.Image, name: str) -> Picture:
     # Pillow turns a TIFF by itself.
     orientation = image.getexif().get(0x0112) if image.format != "TIFF" else None
     size = image.size
-    # A JPEG decoder halves the size for a fraction of the cost.
-    image.draft(None, (MAX_SIDE, MAX_SIDE))
+    # A JPEG decoder halves the size for a fraction of the cost, again and again; Pillow keeps both
+    # sides at least as long as asked for.
+    part = min(1.0, MAX_SIDE / max(size))
+    image.draft(None, (max(1, int(size[0] * part)), max(1, int(size[1] * part))))
     if image.mode in ("P", "PA", "LA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
     elif image.mode in ("1", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"):

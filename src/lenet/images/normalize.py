@@ -161,17 +161,21 @@ def to_mnist(strength: Grey, mask: Mask) -> NDArray[np.uint8]:
     Returns:
         (28, 28) uint8: fitted into 20x20, centred by mass.
     """
-    full = float(np.percentile(strength[mask], 75))
+    full = _upper_quartile(strength[mask])
     near = dilate(mask.astype(np.float32), 1)
     ink = np.clip((strength / full - 0.15) / 0.7, 0, 1) * near
-    rows, columns = np.nonzero(mask)
-    ink = ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    rows, columns = (np.nonzero(mask.any(axis=1 - axis))[0] for axis in (0, 1))
+    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     side = BOX * FINE
-    first = _fit(ink, side)
-    width = stroke_width(first > 0.5)
-    thicken = max(0.0, (THIN * FINE - width) / 2)
-    fine = np.pad(_fit(ink, side - 2 * round(thicken)), side)
-    fine = dilate(fine, thicken)
+    fitted = _fit(ink, side)
+    thicken = max(0.0, (THIN * FINE - stroke_width(fitted > 0.5)) / 2)
+    if round(thicken):
+        fitted = _fit(ink, side - 2 * round(thicken))
+    height, width = fitted.shape
+    fine = np.zeros((height + 2 * side, width + 2 * side), np.float32)
+    fine[side : side + height, side : side + width] = fitted
+    if thicken:
+        fine = dilate(fine, thicken)
     # The centre of mass in the middle of 28x28, to a subpixel; then each pixel is a mean.
     mass = fine.sum()
     middle = [
@@ -180,11 +184,21 @@ def to_mnist(strength: Grey, mask: Mask) -> NDArray[np.uint8]:
     ]
     half = SIDE * FINE / 2
     top, left = (max(0, round(m + 0.5 - half)) for m in middle)
-    field = fine[top : top + SIDE * FINE, left : left + SIDE * FINE]
-    field = np.pad(field, [(0, SIDE * FINE - n) for n in field.shape])
+    cut = fine[top : top + SIDE * FINE, left : left + SIDE * FINE]
+    field = np.zeros((SIDE * FINE, SIDE * FINE), np.float32)
+    field[: cut.shape[0], : cut.shape[1]] = cut
     pixels = field.reshape(SIDE, FINE, SIDE, FINE).mean(axis=(1, 3))
     image: NDArray[np.uint8] = (pixels * 255).round().astype(np.uint8)
     return image
+
+
+def _upper_quartile(values: Grey) -> float:
+    """Return `np.percentile(values, 75)`, which takes as long as all else here together."""
+    place = 0.75 * (len(values) - 1)
+    rank = min(int(place), max(0, len(values) - 2))
+    near = np.partition(values, sorted({rank, min(rank + 1, len(values) - 1)}))[rank : rank + 2]
+    low, high = float(near[0]), float(near[-1])
+    return float(low + (place - rank) * (high - low))
 
 
 def _fit(ink: Grey, side: int) -> Grey:
