@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lenet.evaluation import compute_logits, evaluate, score_logits, wilson_interval
+from lenet.evaluation import (
+    compute_logits,
+    evaluate,
+    fit_temperature,
+    score_logits,
+    wilson_interval,
+)
 
 
 def test_scores_of_a_worked_example() -> None:
@@ -87,3 +93,12 @@ def test_labels_must_fit() -> None:
         score_logits(torch.zeros(3, 10), torch.zeros(2, dtype=torch.int64), split="test")
     with pytest.raises(ValueError, match="at least 1"):
         score_logits(torch.zeros(0, 10), torch.zeros(0, dtype=torch.int64), split="test")
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_the_temperature_that_labels_were_drawn_with_is_found(temperature: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = 4 * torch.randn(20_000, 10, generator=generator)
+    chances = (logits / temperature).softmax(1)
+    labels = torch.multinomial(chances, 1, generator=generator)[:, 0]
+    assert fit_temperature(logits, labels) == pytest.approx(temperature, rel=0.05)

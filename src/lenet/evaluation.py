@@ -147,6 +147,29 @@ def _calibration_error(logits: Tensor, correct: Tensor) -> float:
     return float(gap.abs().sum() / len(confidence))
 
 
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """Return what to divide logits by so that their probabilities are as honest as can be.
+
+    Source: Guo et al. 2017, section 4.2: the temperature with the least cross-entropy, here to
+    1 % and between 0.05 and 20.
+
+    Args:
+        logits: (N, num_classes) float, of images that were not trained on.
+        labels: (N,) int64.
+    """
+    logits, labels = logits.double().cpu(), labels.cpu()
+
+    def loss(exponent: float) -> float:
+        return float(F.cross_entropy(logits / math.exp(exponent), labels))
+
+    # Cross-entropy has one minimum over the inverse of the temperature, so thirds close in on it.
+    low, high = math.log(0.05), math.log(20)
+    while high - low > 0.01:
+        a, b = low + (high - low) / 3, high - (high - low) / 3
+        low, high = (low, b) if loss(a) < loss(b) else (a, high)
+    return math.exp((low + high) / 2)
+
+
 def evaluate(
     model: nn.Module | Callable[[Tensor], Tensor],
     images: Tensor,

@@ -9,7 +9,7 @@ from torch import Tensor
 from lenet import __version__
 from lenet.checkpoint import MODEL_FILE, ModelCard, save_model
 from lenet.data.digits import Digits
-from lenet.evaluation import Scores, score_logits
+from lenet.evaluation import Scores, fit_temperature, score_logits
 from lenet.files import replacing
 from lenet.models import Network
 from lenet.records import (
@@ -52,8 +52,12 @@ def write_results(
         data_sha256: By split.
     """
     scores: dict[str, Scores] = {}
+    # Of a run without a val split nothing is known but the test images, which calibrate nothing.
+    fitted: dict[str, float] = {}
     for digits in splits:
         logits = logits_of(digits.images)
+        if digits.split == "val":
+            fitted = {"temperature": fit_temperature(logits, digits.labels)}
         scores[digits.split] = score_logits(logits, digits.labels, split=digits.split)
     # The test split came last: these are its logits.
     wrong = (logits.argmax(1) != splits[-1].labels).nonzero().flatten().tolist()
@@ -68,7 +72,7 @@ def write_results(
         recipe=asdict(run.recipe),
         seed=run.seed,
         epochs=len(epochs),
-        scores={f"{split}_accuracy": score.accuracy for split, score in scores.items()},
+        scores={f"{split}_accuracy": score.accuracy for split, score in scores.items()} | fitted,
         lenet_version=__version__,
     )
     save_model(run.path / MODEL_FILE, model, card)
