@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from lenet.images.paper import find_ink
 from lenet.images.segment import Line, arc_image, find_arcs, find_lines, piece_heights
-from lenet.images.strings import make_string
+from lenet.images.strings import make_amount, make_string
 from lenet.strings import log_probabilities, read_line, sweep_line
 
 Array = np.ndarray[Any, Any]
@@ -39,26 +38,26 @@ def as_ones(images: Array) -> Array:
 
 @pytest.mark.parametrize("touching", [False, True])
 def test_bars_are_read_and_the_comma_is_not(touching: bool) -> None:
-    lines = find_lines(find_ink(page_of_bars(touching=touching)))
+    lines = find_lines(page_of_bars(touching=touching))
     assert len(lines) == 1
     assert [c.label for c in read_line(lines[0], as_ones)] == [1, 1, 1]
 
 
 def test_lines_come_from_top_to_bottom() -> None:
-    lines = find_lines(find_ink(page_of_bars(3)))
+    lines = find_lines(page_of_bars(3))
     assert [len(read_line(line, as_ones)) for line in lines] == [3, 3, 3]
-    assert [line.top for line in lines] == sorted(line.top for line in lines)
+    assert [line.patch.box[1] for line in lines] == sorted(line.patch.box[1] for line in lines)
 
 
 def test_blank_paper_has_no_lines() -> None:
-    assert find_lines(find_ink(np.ones((60, 200, 3), np.float32))) == []
+    assert find_lines(np.ones((60, 200, 3), np.float32)) == []
 
 
 def test_the_way_that_is_found_is_the_cheapest_of_all() -> None:
     """Against all ways through a short line, one by one."""
     import lenet.strings as module
 
-    line = find_lines(find_ink(page_of_bars()))[0]
+    line = find_lines(page_of_bars())[0]
     assert len(line.boxes) == 4
     rng = np.random.default_rng(0)
     arcs = find_arcs(line)
@@ -113,7 +112,7 @@ def test_every_pixel_of_ink_is_in_one_piece() -> None:
     images[:, 4:24, 8:12] = images[:, 4:8, 8:20] = 255
     string = make_string(images, np.arange(4), rng, length=4, gaps=(-1, 0))
     rgb = np.repeat(string.image[:, :, None] / np.float32(255), 3, axis=2)
-    lines = find_lines(find_ink(rgb))
+    lines = find_lines(rgb)
     assert len(lines) == 1
     line: Line = lines[0]
     assert ((line.cells > 0) == (line.strength > 0.3)).mean() > 0.98
@@ -123,7 +122,7 @@ def test_every_pixel_of_ink_is_in_one_piece() -> None:
 
 
 def test_a_sweep_counts_a_digit_once() -> None:
-    line = find_lines(find_ink(page_of_bars()))[0]
+    line = find_lines(page_of_bars())[0]
 
     def sweep(field: Array) -> Array:
         """A 1 wherever a bar lies near the middle of the window."""
@@ -158,3 +157,25 @@ def test_strings_are_the_same_for_the_same_seed_and_say_whose_ink_is_whose() -> 
     )
     gap = np.nonzero((joined.owners == 1).any(axis=0))[0][-1] + 2
     assert joined.image[:, gap].max() > 100
+
+
+def test_amounts_are_the_same_for_the_same_seed_and_say_whose_ink_is_whose() -> None:
+    images = np.zeros((3, 28, 28), np.uint8)
+    images[:, 4:24, 12:16] = images[:, 20:24, 6:22] = 255
+    labels = np.ones(3, np.int64)
+    first, again = (
+        make_amount(images, labels, np.random.default_rng(3), length=6) for _ in range(2)
+    )
+    assert np.array_equal(first.image, again.image)
+    assert np.array_equal(first.owners, again.owners)
+    for seed in range(10):
+        amount = make_amount(images, labels, np.random.default_rng(seed), length=4)
+        assert amount.image.shape == amount.owners.shape
+        assert amount.text == "1111"
+        assert set(np.unique(amount.owners)) <= set(range(5))
+        rgb = np.repeat(amount.image[:, :, None] / np.float32(255), 3, axis=2)
+        lines = find_lines(rgb)
+        assert lines
+        owners = lines[0].patch.project(amount.owners)
+        # What has an owner is ink, thinned strokes apart.
+        assert (lines[0].cells > 0)[owners > 0].mean() > 0.5

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from lenet.errors import CheckpointError
 from lenet.images.decode import Source, read_picture
 from lenet.images.normalize import Normalized, normalize
-from lenet.images.paper import find_ink
 from lenet.images.segment import find_lines
 from lenet.inference import read_network
 from lenet.strings import read_line, sweep_line
@@ -186,16 +185,14 @@ class Reader:
         picture = read_picture(source)
         scale = picture.size[0] / picture.rgb.shape[1]
         lines = []
-        for line in find_lines(find_ink(picture.rgb)):
+        for line in find_lines(picture.rgb):
             if method == "sweep" and self._sweep is not None:
                 choices = sweep_line(line, self._sweep)
             else:
                 choices = read_line(line, self._logits)
             if not choices:
                 continue
-            height, width = line.cells.shape
-            corners = (line.left, line.top, line.left + width, line.top + height)
-            left, top, right, bottom = (round(corner * scale) for corner in corners)
+            left, top, right, bottom = (round(corner * scale) for corner in line.patch.box)
             lines.append(
                 WrittenLine(
                     text="".join(self.classes[choice.label] for choice in choices),

@@ -15,7 +15,7 @@ MIN_HEIGHT = 0.42
 """Least height of a digit, in heights of its line; below are commas, dots and dashes."""
 SHAPE_COST = 8.0
 """Cost, in nats, of a digit too low or too wide by a whole height of the line."""
-MAX_ASPECT = 1.1
+MAX_ASPECT = 1.3
 TEAR_COST = 3.0
 """Cost of a cut through as much ink as the line is tall; each of its two sides pays half."""
 ARC_COST = 0.0

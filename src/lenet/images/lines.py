@@ -1,23 +1,65 @@
-"""Find ruled lines in a mask of ink and take them out, sparing the strokes that cross them."""
+"""Find ruled lines and take them out, sparing the strokes that cross them."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.images.regions import Mask
+from lenet.images.regions import Grey, Mask
 
 SLOPES = np.linspace(-0.1, 0.1, 41)
 """Rows per column that are tried."""
 MIN_COVER = 0.5
-"""Share of the columns that a line's ink must cover."""
+"""Share of the columns that a line's ink must cover, for one digit."""
 MARGIN = 0.1
 """A line begins and ends within this share of the width from the picture's sides."""
+PRESENT = 0.85
+"""Share of the columns in which a line under writing is seen; feet of digits are seen in fewer."""
 
 
-def remove_lines(mask: Mask) -> Mask:
-    """Return a mask without its ruled lines, horizontal and vertical."""
-    rows = _lines(mask, MIN_COVER)
+def fade_lines(strength: Grey, least: float) -> Grey:
+    """Return ink without the rulings that run under writing from side to side.
+
+    What is in most columns of a level is the ruling, and is taken off all of the level: a stroke
+    that crosses it is stronger and stays. Unlike in a mask, a fainter ruling is whole here.
+
+    Args:
+        strength: (H, W) ink.
+        least: Fainter rulings are left.
+    """
+    height, width = strength.shape
+    step = max(1, width // 256)
+    x = np.arange(0, width, step)
+    tilt = round(0.05 * width) + 1
+    padded = np.pad(strength, ((tilt, tilt), (0, 0)), mode="edge")
+    rows = np.arange(height)[:, None] + tilt
+    rank = int((1 - PRESENT) * len(x))
+    best, best_slope = np.zeros(height), 0.0
+    for slope in SLOPES:
+        levels = padded[rows + (slope * (x - width / 2)).round().astype(np.int64), x]
+        profile = np.partition(levels, rank, axis=1)[:, rank]
+        if profile.max() > best.max():
+            best, best_slope = profile, float(slope)
+    if best.max() < least:
+        return strength
+    # The outermost rows of a ruling are half as strong.
+    wide = np.convolve(best > max(least, 0.5 * best.max()), np.ones(3), mode="same") > 0
+    shifts = (best_slope * (np.arange(width) - width / 2)).round().astype(np.int64)
+    levels = padded[rows + shifts, np.arange(width)]
+    ruling = np.where(wide, np.quantile(levels, 0.4, axis=1), 0)
+    level = np.clip(np.arange(height)[:, None] - shifts, 0, height - 1)
+    result: Grey = (strength - ruling[level]).astype(np.float32)
+    return result
+
+
+def remove_lines(mask: Mask, cover: float = MIN_COVER) -> Mask:
+    """Return a mask without its ruled lines, horizontal and vertical.
+
+    Args:
+        mask: (H, W).
+        cover: Share of the columns that a line's ink must cover.
+    """
+    rows = _lines(mask, cover)
     # Upright strokes of several lines of writing may lie in one column.
-    columns = _lines(mask.T, 1.5 * MIN_COVER).T
+    columns = _lines(mask.T, min(0.9, 1.5 * cover)).T
     found: Mask = rows | columns
     return mask & ~found if found.any() else mask
 

@@ -66,11 +66,6 @@ def box_mean(values: Grey, radius: int) -> Grey:
     return values
 
 
-def blur(values: Grey, radius: int) -> Grey:
-    """Return values smoothed by two box means, which is nearly a Gaussian."""
-    return box_mean(box_mean(values, radius), radius) if radius else values
-
-
 def smooth3(values: Grey) -> Grey:
     """Return (H, W) values weighted 1, 2, 1 with their neighbours along each axis."""
     padded = np.pad(values, 1, mode="edge")

@@ -13,17 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lenet.images.lines import remove_lines
-from lenet.images.normalize import MIN_SIGMAS, find_foreign, strongest, to_mnist
-from lenet.images.paper import MIN_CONTRAST, SMALL, Ink, resize_grey
-from lenet.images.regions import Grey, Mask, Region, dilate, label_regions
+from lenet.images.layout import Patch, find_patches
+from lenet.images.normalize import to_mnist
+from lenet.images.paper import resize_grey
+from lenet.images.regions import Grey, Mask, dilate
 
-MAX_PIECES = 4
+MAX_PIECES = 6
 """Most pieces in an arc."""
 MAX_WIDTH = 1.6
 """Widest arc, in heights of the line."""
 CUT_SPACING = 0.12
 """Least distance between two cuts, in heights of the line."""
+WAIST = 0.1
+"""How much lower than on both sides within `WAIST_REACH` a waist is, in heights of the line."""
+WAIST_REACH = 0.7
+FEET_REACH = 2.5
+"""How far a piece's neighbours reach, in heights of the line."""
 MAX_LINE_PIECES = 400
 
 
@@ -32,18 +37,22 @@ class Line:
     """A line of writing, over-segmented."""
 
     cells: NDArray[np.int32]
-    """(H, W) of the line's own box: the number of the piece at each pixel from 1, 0 for none."""
-    strength: Grey
-    """(H, W): ink."""
+    """(H, W) of its patch: the number of the piece at each pixel from 1, 0 for none."""
+    patch: Patch
     boxes: tuple[tuple[int, int, int, int], ...]
-    """Left, top, right, bottom of each piece, within the line's box."""
+    """Left, top, right, bottom of each piece, within the patch."""
     torn: tuple[tuple[int, int, float], ...]
     """Cuts through ink: the two pieces' numbers from 0, and the ink cut through, in heights."""
-    height: float
-    """Of a digit, in pixels."""
-    left: int
-    """Place of the line's box in the picture."""
-    top: int
+
+    @property
+    def height(self) -> float:
+        """Of a digit, in pixels of the patch."""
+        return self.patch.height
+
+    @property
+    def strength(self) -> Grey:
+        """(H, W): ink."""
+        return self.patch.strength
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -55,9 +64,9 @@ class Arc:
     end: int
     """One past the last."""
     box: tuple[int, int, int, int]
-    """Left, top, right, bottom, within the line's box."""
+    """Left, top, right, bottom, within the patch."""
     height: float
-    """In heights of the line."""
+    """Above what its neighbours stand on, in heights of the line; little of a comma's."""
     width: float
     """Likewise."""
     torn: float
@@ -75,130 +84,91 @@ class _Part:
     """Ink cut through on its left, in heights of the line."""
 
 
-def find_lines(ink: Ink) -> list[Line]:
-    """Find the lines of writing in a picture, top to bottom, each cut into pieces."""
-    strength = ink.strength
-    peak = strongest(strength)
-    if peak < max(MIN_CONTRAST, MIN_SIGMAS * ink.noise):
-        return []
-    mask = strength > max(0.3 * peak, 2.5 * ink.noise)
-    if max(mask.shape) > SMALL:
-        mask = remove_lines(mask)
-    labels, regions = label_regions(mask, strength)
-    # Numbers are often cropped so tightly that digits touch the picture's sides.
-    foreign = find_foreign(regions, labels, is_flat=True)
-    regions = [
-        r for r in regions if r.label not in foreign and r.peak >= 0.4 * peak and r.area >= 3
-    ]
-    groups = _group(regions)
-    return [_cut(group, labels, strength) for group in groups]
+def find_lines(rgb: NDArray[Any]) -> list[Line]:
+    """Find the lines of writing in a picture, top to bottom, each cut into pieces.
+
+    Args:
+        rgb: (H, W, 3) in [0, 1].
+    """
+    return [_cut(patch) for patch in find_patches(rgb)]
 
 
-def _group(regions: list[Region]) -> list[list[Region]]:
-    """Sort regions into lines: digits whose rows overlap, and what lies near them."""
-    if not regions:
-        return []
-    tall = float(np.percentile([r.height for r in regions], 90))
-    lines: list[list[Region]] = []
-    for r in regions:
-        if r.height <= 0.4 * tall:
-            continue
-        same = [line for line in lines if any(_share_rows(r, other, tall) for other in line)]
-        lines = [line for line in lines if line not in same]
-        lines.append([r, *(other for line in same for other in line)])
-    for r in regions:
-        if r.height > 0.4 * tall:
-            continue
-        distances = [max(0, _rows(line)[0] - r.bottom, r.top - _rows(line)[1]) for line in lines]
-        nearest = int(np.argmin(distances))
-        if distances[nearest] < 0.3 * tall:
-            lines[nearest].append(r)
-    return sorted(lines, key=lambda line: _rows(line)[0])
-
-
-def _share_rows(a: Region, b: Region, tall: float) -> bool:
-    shared = min(a.bottom, b.bottom) - max(a.top, b.top)
-    apart = max(a.left, b.left) - min(a.right, b.right)
-    return shared > 0.5 * min(a.height, b.height) and apart < 5 * tall
-
-
-def _rows(line: list[Region]) -> tuple[float, float]:
-    """Return the rows that a line's digits share: medians of their tops and bottoms."""
-    return float(np.median([r.top for r in line])), float(np.median([r.bottom for r in line]))
-
-
-def _cut(regions: list[Region], labels: NDArray[np.int32], strength: Grey) -> Line:
+def _cut(patch: Patch) -> Line:
     """Cut a line's regions into pieces, numbered from left to right."""
-    left, right = min(r.left for r in regions), max(r.right for r in regions)
-    top, bottom = min(r.top for r in regions), max(r.bottom for r in regions)
-    heights = [r.height for r in regions]
-    tall = float(np.percentile([h for h in heights if h > 0.4 * max(heights)], 60))
-    inside = labels[top:bottom, left:right]
+    tall = patch.height
     parts: list[_Part] = []
-    for r in regions:
-        own = inside == r.label
-        columns = [r.left - left, *find_cuts(own, r, left, tall), r.right - left]
+    for number in range(1, int(patch.parts.max()) + 1):
+        own = patch.parts == number
+        filled = np.nonzero(own.any(axis=0))[0]
+        left, right = int(filled[0]), int(filled[-1]) + 1
+        columns = [left, *find_cuts(own, left, right, tall), right]
         for place, (start, end) in enumerate(pairwise(columns)):
             part = own.copy()
             part[:, :start] = part[:, end:] = False
             rows = np.nonzero(part.any(axis=1))[0]
+            if not len(rows):  # between a dot and its neighbour that touch at a corner
+                continue
             box = start, int(rows[0]), end, int(rows[-1]) + 1
             torn = float(own[:, start].sum()) / tall if place else 0.0
-            parts.append(_Part(mask=part, box=box, region=r.label, place=place, torn=torn))
+            parts.append(_Part(mask=part, box=box, region=number, place=place, torn=torn))
     parts.sort(key=lambda part: part.box[0] + part.box[2])
     parts = parts[:MAX_LINE_PIECES]
-    cells = np.zeros(inside.shape, np.int32)
+    cells = np.zeros(patch.parts.shape, np.int32)
     for number, piece in enumerate(parts, start=1):
         cells[piece.mask] = number
     numbers = {(piece.region, piece.place): number for number, piece in enumerate(parts)}
     return Line(
         cells=cells,
-        strength=strength[top:bottom, left:right],
+        patch=patch,
         boxes=tuple(piece.box for piece in parts),
         torn=tuple(
             (numbers[piece.region, piece.place - 1], number, piece.torn)
             for number, piece in enumerate(parts)
             if (piece.region, piece.place - 1) in numbers
         ),
-        height=tall,
-        left=left,
-        top=top,
     )
 
 
-def find_cuts(own: Mask, region: Region, left: int, tall: float) -> list[int]:
-    """Return the columns before which a region may be cut, relative to `left`.
+def find_cuts(own: Mask, left: int, right: int, tall: float) -> list[int]:
+    """Return the columns before which a region, from `left` to `right`, may be cut.
 
-    Candidates are where the ink of a column, or the gap between the upper and the lower outline,
-    is smallest within reach, and much smaller than a digit is tall.
+    Candidates are where a column holds little ink, or the gap between the upper and the lower
+    outline is small, or smaller than on both sides, as where two zeros share a wall.
     """
-    if region.width < 0.45 * tall:
+    if right - left < 0.45 * tall:
         return []
-    columns = own[:, region.left - left : region.right - left]
+    columns = own[:, left:right]
     counts = columns.sum(axis=0)
     upper = columns.argmax(axis=0)
     lower = columns.shape[0] - columns[::-1].argmax(axis=0)
+    extents = lower - upper
     reach = max(1, round(CUT_SPACING * tall))
+    far = round(WAIST_REACH * tall)
     found: dict[int, float] = {}
-    for profile, limit in ((counts, 0.4 * tall), (lower - upper, 0.5 * tall)):
-        for x in range(reach, len(profile) - reach):
+    for x in range(reach, len(counts) - reach):
+        sides = min(extents[max(0, x - far) : x].max(), extents[x + 1 : x + far + 1].max())
+        for profile, limit in (
+            (counts, 0.4 * tall),
+            (extents, max(0.5 * tall, sides - WAIST * tall)),
+        ):
             window = profile[x - reach : x + reach + 1]
             if profile[x] <= limit and profile[x] == window.min():
                 # In the middle of a flat stretch, not at its start.
                 flat = np.nonzero(window == profile[x])[0]
                 middle = x - reach + int(flat[len(flat) // 2])
                 # The middle of a 0 has as little ink as where two of them touch, but is tall.
-                found[middle] = float(counts[middle] + (lower - upper)[middle])
+                found[middle] = float(counts[middle] + extents[middle])
     cuts: list[int] = []
     for x in sorted(found, key=lambda x: found[x]):
         if all(abs(x - other) >= reach for other in cuts):
             cuts.append(x)
-    return sorted(x + region.left - left for x in cuts)
+    return sorted(x + left for x in cuts)
 
 
 def find_arcs(line: Line) -> list[Arc]:
     """Return all arcs of a line: up to `MAX_PIECES` pieces in a row, not too wide, no dirt."""
     arcs = []
+    feet = _feet(line)
     for first in range(len(line.boxes)):
         for end in range(first + 1, min(first + MAX_PIECES, len(line.boxes)) + 1):
             boxes = line.boxes[first:end]
@@ -211,7 +181,7 @@ def find_arcs(line: Line) -> list[Arc]:
                     first=first,
                     end=end,
                     box=(left, top, right, bottom),
-                    height=(bottom - top) / line.height,
+                    height=(min(bottom, feet[first:end].max()) - top) / line.height,
                     width=(right - left) / line.height,
                     torn=sum(
                         ink for a, b, ink in line.torn if (first <= a < end) != (first <= b < end)
@@ -219,6 +189,20 @@ def find_arcs(line: Line) -> list[Arc]:
                 )
             )
     return arcs
+
+
+def _feet(line: Line) -> NDArray[Any]:
+    """Return, for each piece, the row that it and the pieces around it stand on: their median."""
+    boxes = np.array(line.boxes, dtype=np.float64).reshape(-1, 4)
+    middles, bottoms = (boxes[:, 0] + boxes[:, 2]) / 2, boxes[:, 3]
+    is_tall = bottoms - boxes[:, 1] > 0.4 * line.height
+    near = (np.abs(middles[:, None] - middles) < FEET_REACH * line.height) & is_tall
+    return np.array(
+        [
+            np.median(bottoms[chosen]) if chosen.any() else bottom
+            for chosen, bottom in zip(near, bottoms, strict=True)
+        ]
+    )
 
 
 def arc_image(line: Line, arc: Arc) -> NDArray[np.uint8]:
