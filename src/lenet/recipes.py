@@ -305,7 +305,22 @@ _LECUN1998_DISTORTED = replace(_LECUN1998, distortions="affine")
 
 # The model that reads people's own digits, part of the package: docs/reading.md.
 # Command: lenet study robust --seeds 3. Record: records/robust.json
-_ROBUST = replace(_FAST, distortions="robust", pieces=20_000, epochs=40, num_val=5000)
+_ROBUST = replace(
+    _FAST,
+    activation="silu",
+    distortions="robust",
+    distortion_end=0.4,
+    pieces=60_000,
+    windows=20_000,
+    optimizer="adamw",
+    lr=4e-3,
+    schedule="cosine",
+    warmup=0.05,
+    batch_size=128,
+    epochs=30,
+    ema=0.999,
+    num_val=5000,
+)
 
 # As accurate as 61,706 parameters were made. Chosen on a validation part: docs/decisions.md.
 # Command: lenet study best --seeds 10. Record: records/best.json
