@@ -111,7 +111,7 @@ def _default_paths(name: str, seed: int) -> list[Path]:
 
 
 def _new_run(options: TrainOptions, name: str) -> "Run":
-    from lenet.training import create_run, open_run
+    from lenet.training import open_run
     from lenet.training.directory import RECIPE_FILE
 
     seed = options.seed or 0
@@ -124,14 +124,53 @@ def _new_run(options: TrainOptions, name: str) -> "Run":
             run = open_run(other)
             if run.is_finished or run.is_locked:
                 continue
-            if run.recipe == options.settings and run.num_epochs_done == 0:
+            if (
+                run.recipe == options.settings
+                and run.num_epochs_done == 0
+                and options.images is None
+                and options.start is None
+            ):
                 return run
             print(
                 f"note: {other} holds an unfinished run; "
                 f"`lenet train --resume --out {other}` would go on with it",
                 file=sys.stderr,
             )
-    return create_run(path, name, options.settings, seed)
+    return _create_run(path, name, options)
+
+
+def _create_run(path: Path, name: str, options: TrainOptions) -> "Run":
+    """Make a run directory with all that is to be trained on in it, or none."""
+    from lenet.training import create_run
+
+    if options.images is None and options.start is None:
+        return create_run(path, name, options.settings, options.seed or 0)
+    import shutil
+
+    from lenet.data.sources import find_dataset
+    from lenet.reader import pretrained_model
+    from lenet.training.own import keep_own, keep_start, read_own
+
+    own = None
+    if options.images is not None:
+        classes = find_dataset(options.settings.dataset).classes
+        own = read_own(options.images, classes, _complain)
+    run = create_run(path, name, options.settings, options.seed or 0)
+    try:
+        if own is not None:
+            keep_own(run, own)
+        if options.start is not None:
+            is_ours = str(options.start) == "pretrained" and not options.start.exists()
+            with pretrained_model() as ours:
+                keep_start(run, ours if is_ours else options.start)
+    except LeNetError:
+        shutil.rmtree(path)  # made above, so that nobody else's files are in it
+        raise
+    return run
+
+
+def _complain(path: Path, error: LeNetError) -> None:
+    print(f"error: {ascii(str(path))[1:-1]}: {error}", file=sys.stderr)
 
 
 def _run_to_resume(options: TrainOptions, name: str, arguments: Sequence[str]) -> "Run":
@@ -147,6 +186,8 @@ def _run_to_resume(options: TrainOptions, name: str, arguments: Sequence[str]) -
             )
         path = taken[-1]
     run = open_run(path)
+    if options.images is not None or options.start is not None:
+        raise RunError(f"{path}: a resumed run keeps its pictures and the weights it began with")
     # Parsed over the run's own values, flags that ask for something else stand out.
     wanted = parse(TrainOptions, "train", arguments, default=TrainOptions(settings=run.recipe))
     changed = [

@@ -37,6 +37,7 @@ class TrainOptions:
       lenet train default --epochs 5 --lr 2e-3
       lenet train --num-val 5000               with a validation curve
       lenet train --resume                     go on after an interruption
+      lenet train robust --images my-digits/ --start pretrained --epochs 3 --lr 5e-4
     """
 
     recipe: RecipeName = ""
@@ -50,6 +51,11 @@ class TrainOptions:
         tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/RECIPE-seedN)"),
     ] = None
     """Run directory."""
+    images: Annotated[Path | None, tyro.conf.arg(metavar="DIR|CSV")] = None
+    """Your own pictures, trained on with the data set's images: a subfolder for each label, or a
+    CSV with columns path and label. A fifth of them is held out as the val split."""
+    start: Annotated[Path | None, tyro.conf.arg(metavar="RUN|MODEL")] = None
+    """Begin with the weights of this model, or of `pretrained`, the package's own."""
     resume: bool = False
     """Go on with the run in --out, or with the newest of this recipe and seed in runs/."""
     device: str = "auto"

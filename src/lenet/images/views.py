@@ -1,4 +1,4 @@
-"""A digit as it would look a little turned: what several looks at one image agree on counts more."""
+"""Images a little turned: what several looks at a digit agree on is more often right."""
 
 from functools import lru_cache
 from typing import Any
@@ -18,7 +18,7 @@ def turn(images: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
     """
     places, weights = _samples(degrees)
     flat = np.zeros((len(images), SIDE * SIDE + 1), np.float32)  # the last one is outside
-    flat[:, :-1] = images.reshape(len(images), -1)
+    flat[:, :-1] = images.reshape(len(images), SIDE * SIDE)
     turned = np.zeros((len(images), SIDE * SIDE), np.float32)
     for place, weight in zip(places, weights, strict=True):
         turned += flat[:, place] * weight

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -45,6 +46,12 @@ def fingerprint(digits: Digits) -> str:
     digest = hashlib.sha256(digits.images.numpy().data)
     digest.update(digits.labels.numpy().data)
     return digest.hexdigest()
+
+
+def file_fingerprint(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

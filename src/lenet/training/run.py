@@ -15,9 +15,9 @@ from filelock import Timeout
 from torch import Tensor
 
 from lenet.checkpoint import load_state, save_state
-from lenet.data.digits import Digits, batches, load, split_validation, subset
+from lenet.data.digits import batches
 from lenet.device import choose_device, describe_device
-from lenet.errors import CheckpointError, RecipeError, RunError
+from lenet.errors import CheckpointError, RunError
 from lenet.evaluation import compute_logits
 from lenet.files import remove_temporaries
 from lenet.records import (
@@ -40,10 +40,12 @@ from lenet.training.engines import (
 )
 from lenet.training.loop import EpochResult, Tally, training_loop
 from lenet.training.losses import LOSSES, rubbish_penalty
+from lenet.training.own import load_start
 from lenet.training.pieces import add_strings, fold_rubbish
-from lenet.training.reproducible import build_model, deterministic, fingerprint, threads
+from lenet.training.reproducible import build_model, deterministic, threads
 from lenet.training.results import write_results
 from lenet.training.sampling import Sampling
+from lenet.training.splits import load_splits
 from lenet.training.stepping import Stepping
 from lenet.training.watcher import Watcher
 
@@ -119,30 +121,16 @@ class _Session:
         self.run, self.device, self.watcher = run, device, watcher
         recipe = run.recipe
         progress = None if watcher is None else watcher.download
-        data = load(recipe.dataset, "train", data_dir=data_dir, progress=progress)
-        self.test = load(recipe.dataset, "test", data_dir=data_dir, progress=progress)
-        self.val: Digits | None = None
-        self.train = data
-        if recipe.num_val:
-            if recipe.num_val >= len(data):
-                raise RecipeError(
-                    f"`num_val` (={recipe.num_val}) must be less than the {len(data)} "
-                    "training images"
-                )
-            self.train, self.val = split_validation(data, recipe.num_val)
-        if recipe.num_train:
-            if recipe.num_train > len(self.train):
-                raise RecipeError(
-                    f"`num_train` (={recipe.num_train}) must be at most the {len(self.train)} "
-                    "training images"
-                )
-            self.train = subset(self.train, recipe.num_train)
-        self.data_sha256 = {digits.split: fingerprint(digits) for digits in (data, self.test)}
+        splits = load_splits(run, data_dir=data_dir, progress=progress)
+        self.train, self.val, self.test = splits.train, splits.val, splits.test
+        self.data_sha256 = splits.sha256
         # What a resumed run must find unchanged.
         self.identity = {"recipe": asdict(recipe), "seed": run.seed, "data": self.data_sha256}
         self.material = add_strings(self.train, recipe.pieces, recipe.windows)
         num_classes = len(self.material.classes)
-        self.model = build_model(recipe, run.seed, num_classes=num_classes).to(device)
+        self.model = build_model(recipe, run.seed, num_classes=num_classes)
+        load_start(run, self.model)
+        self.model = self.model.to(device)
         self.engine = choose_engine(
             engine,
             self.model,

@@ -1,0 +1,55 @@
+"""The images of a run: what it trains on, and what it is scored on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lenet.data.digits import Digits, load, split_validation, subset
+from lenet.data.download import Progress
+from lenet.errors import RecipeError
+from lenet.training.directory import Run
+from lenet.training.own import OWN_FILE, START_FILE, add_own
+from lenet.training.reproducible import file_fingerprint, fingerprint
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Splits:
+    """Three sets of images that share none, and what they were made of."""
+
+    train: Digits
+    val: Digits | None
+    test: Digits
+    sha256: dict[str, str]
+    """Of the data set's splits before any were cut or joined, and of the run's own files."""
+
+
+def load_splits(run: Run, *, data_dir: Path | None, progress: Progress | None) -> Splits:
+    """Load a run's images, as its recipe asks and with the pictures in its folder.
+
+    Raises:
+        DownloadError: The data set can't be had.
+        RecipeError: The data set has too few images for the recipe.
+        CheckpointError: The pictures in the run's folder are damaged.
+    """
+    recipe = run.recipe
+    data = load(recipe.dataset, "train", data_dir=data_dir, progress=progress)
+    test = load(recipe.dataset, "test", data_dir=data_dir, progress=progress)
+    train, val = data, None
+    if recipe.num_val:
+        if recipe.num_val >= len(data):
+            raise RecipeError(
+                f"`num_val` (={recipe.num_val}) must be less than the {len(data)} training images"
+            )
+        train, val = split_validation(data, recipe.num_val)
+    if recipe.num_train:
+        if recipe.num_train > len(train):
+            raise RecipeError(
+                f"`num_train` (={recipe.num_train}) must be at most the {len(train)} "
+                "training images"
+            )
+        train = subset(train, recipe.num_train)
+    sha256 = {digits.split: fingerprint(digits) for digits in (data, test)}
+    for name in (OWN_FILE, START_FILE):
+        if (run.path / name).is_file():
+            sha256[Path(name).stem] = file_fingerprint(run.path / name)
+    train, val = add_own(run, train, val)
+    return Splits(train=train, val=val, test=test, sha256=sha256)
