@@ -217,13 +217,16 @@ def test_predict_takes_mnist_s_own_pixels(
     server: Running, images: np.ndarray[Any, Any], logits: np.ndarray[Any, Any]
 ) -> None:
     """Few enough to be parsed at once, and so many that a worker does it."""
+    network = read_network(MODEL)
+    assert network is not None
+    temperature = network[1]["scores"]["temperature"]
     for part in (images[:3], images):
         answer = server.post_json("/predict", {"images": part.tolist()})
         digits = answers.Digits.model_validate(answer.json).digits
         assert [digit.label for digit in digits] == [
             str(k) for k in logits[: len(part)].argmax(axis=1)
         ]
-        likely = np.exp(logits[: len(part)])
+        likely = np.exp(logits[: len(part)] / temperature)
         likely /= likely.sum(axis=1, keepdims=True)
         found = np.array([digit.probabilities for digit in digits])
         np.testing.assert_allclose(found, likely, atol=1e-5)
