@@ -20,12 +20,13 @@ from PIL import Image
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 
 from lenet.inference import read_network
+from lenet.page import build_page, content_security_policy
 from lenet.reader import Reader
 from lenet.serve import answers
 from lenet.serve.access_log import AccessLog
 from lenet.serve.app import build_app
 from lenet.serve.classifier import Classifier, load_classifier
-from lenet.serve.pages import build_form
+from lenet.serve.pages import build_root
 from lenet.serve.server import build_server, listen
 from lenet.serve.service import Service
 from lenet.serve.settings import Limits
@@ -120,7 +121,8 @@ def running(
     log = AccessLog(stream)
     with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-        app = build_app(service, build_form(), log, cors_origins=cors_origins)
+        page = build_root(classifier.file, len(classifier.classes))
+        app = build_app(service, page, log, cors_origins=cors_origins)
         server = build_server(app, service, listener)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -466,16 +468,30 @@ def test_unknown_paths_and_methods_are_problems(server: Running) -> None:
     assert server.ask("TRACE", "/health").status == 405
 
 
-def test_the_pages_load_nothing_and_run_nothing(server: Running) -> None:
-    for path in ("/", "/docs"):
-        answer = server.ask("GET", path)
-        assert answer.headers["content-type"] == "text/html; charset=utf-8"
-        text = answer.body.decode()
-        assert "<script" not in text
-        assert not re.search(r"(src|href)=\"(https?:)?//", text)
-        assert "default-src 'none'" in answer.headers["content-security-policy"]
+def test_the_page_is_the_network_s_own_and_may_load_nothing(server: Running) -> None:
+    answer = server.ask("GET", "/")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.body.decode() == build_page([MODEL.read_bytes()])
+    assert answer.headers["content-security-policy"] == content_security_policy()
+
+
+def test_the_description_s_page_runs_and_loads_nothing(server: Running) -> None:
+    first, again = server.ask("GET", "/docs"), server.ask("GET", "/docs")
+    assert first.headers.keys() == again.headers.keys()
+    assert first.headers["content-length"] == again.headers["content-length"]
+    text = first.body.decode()
+    assert "default-src 'none'" in first.headers["content-security-policy"]
+    assert "script-src" not in first.headers["content-security-policy"]
+    assert "<script" not in text
+    assert not re.search(r"(src|href)=\"(https?:)?//", text)
     assert "/v2/models/lenet5/infer" in text
     assert "InferenceAnswer" in text
+
+
+def test_a_network_of_many_classes_gets_a_form() -> None:
+    page = build_root(b"", 101)
+    assert '<form action="predict" method="post" enctype="multipart/form-data">' in page.html
+    assert "script" not in page.policy
 
 
 def test_metrics_count_what_was_answered(server: Running) -> None:

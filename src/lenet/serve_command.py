@@ -3,8 +3,10 @@
 stdout holds the access log, stderr all else.
 """
 
+import gc
 import logging
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,12 +29,7 @@ def serve(arguments: Sequence[str]) -> int:
     """Serve a model until told to end."""
     options = parse(ServeOptions, "serve", arguments)
     _require_packages()
-    from lenet.serve.access_log import AccessLog
-    from lenet.serve.app import build_app
-    from lenet.serve.classifier import load_classifier
-    from lenet.serve.pages import build_form
-    from lenet.serve.server import build_server, listen, url_of
-    from lenet.serve.service import Service
+    from lenet.serve.server import listen
     from lenet.serve.settings import read_key
 
     limits = _limits(options)
@@ -43,28 +40,46 @@ def serve(arguments: Sequence[str]) -> int:
     key = read_key(options.api_key_file, os.environ.get(KEY_VARIABLE))
     # Before the model: whoever names a port that is taken need not wait.
     with listen(options.host, options.port) as listener:
-        classifier = load_classifier(options.model, engine=options.engine)
-        service = Service(
-            classifier=classifier,
-            limits=limits,
-            num_workers=options.workers or len(os.sched_getaffinity(0)),
-            key=key,
-        )
-        log = AccessLog(sys.stdout if options.access_log else None)
-        app = build_app(service, build_form(), log, cors_origins=options.cors_origins)
-        if key is None and not _is_loopback(listener.getsockname()[0]):
-            logger.warning(
-                "anyone who reaches this machine may use this server; %s asks for a key",
-                KEY_VARIABLE,
-            )
-        print(
-            f"{classifier.model} by {classifier.engine} on {url_of(listener)}   Ctrl-C ends",
-            file=sys.stderr,
-            flush=True,
-        )
-        build_server(app, service, listener).run(sockets=[listener])
-        log.close()
+        _run(options, limits, key, listener)
     return 0
+
+
+def _run(
+    options: ServeOptions, limits: "Limits", key: bytes | None, listener: socket.socket
+) -> None:
+    from lenet.serve.access_log import AccessLog
+    from lenet.serve.app import build_app
+    from lenet.serve.classifier import load_classifier
+    from lenet.serve.pages import build_root
+    from lenet.serve.server import build_server, url_of
+    from lenet.serve.service import Service
+    from lenet.training.engines import num_cores
+
+    classifier = load_classifier(options.model, engine=options.engine)
+    service = Service(
+        classifier=classifier,
+        limits=limits,
+        num_workers=options.workers or num_cores(),
+        key=key,
+    )
+    page = build_root(classifier.file, len(classifier.classes))
+    log = AccessLog(sys.stdout if options.access_log else None)
+    app = build_app(service, page, log, cors_origins=options.cors_origins)
+    if key is None and not _is_loopback(listener.getsockname()[0]):
+        logger.warning(
+            "anyone who reaches this machine may use this server; %s asks for a key", KEY_VARIABLE
+        )
+    print(
+        f"{classifier.model} by {classifier.engine} on {url_of(listener)}   Ctrl-C ends",
+        file=sys.stderr,
+        flush=True,
+    )
+    # What is there by now stays: looking through it for garbage would stop every request for a
+    # tenth of a second, again and again.
+    gc.collect()
+    gc.freeze()
+    build_server(app, service, listener).run(sockets=[listener])
+    log.close()
 
 
 def _limits(options: ServeOptions) -> "Limits":

@@ -38,8 +38,8 @@ class Classifier:
     """For one thread at a time."""
     temperature: float
     """What logits are divided by to give honest probabilities."""
-    card: dict[str, Any]
-    """What the model file says about itself."""
+    file: bytes
+    """The model file."""
 
     def probabilities(self, logits: Floats) -> Floats:
         """Return (N, num_classes) float32, each row a distribution."""
@@ -81,7 +81,7 @@ def load_classifier(path: Path | None = None, *, engine: str = "auto") -> Classi
         engine=name,
         logits=logits,
         temperature=temperature if temperature > 0 else 1.0,
-        card={"recipe": card.recipe_name, "seed": card.seed, "dataset": card.dataset},
+        file=path.read_bytes(),
     )
 
 

@@ -6,7 +6,6 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter, time
-from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -164,14 +163,14 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers: list[Any] = message["headers"]
-            headers += SECURITY_HEADERS
-            headers.append((b"x-request-id", self.id.encode()))
+            # A new list: that of a response that is sent again must not grow.
+            headers = [*message["headers"], *SECURITY_HEADERS, (b"x-request-id", self.id.encode())]
             if not any(name == b"content-security-policy" for name, _ in headers):
                 headers += API_HEADERS
             if self._service.is_draining:
                 # Else a client sends its next request on a connection that is about to close.
                 headers.append((b"connection", b"close"))
+            message = {**message, "headers": headers}
         else:
             self.num_bytes += len(message.get("body", b""))
             self.is_complete = not message.get("more_body", False)

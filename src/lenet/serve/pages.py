@@ -1,4 +1,4 @@
-"""The pages for people: a form, and the description of the interface, without a script."""
+"""The pages for people: one to draw on, and the description of the interface."""
 
 import base64
 import hashlib
@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
+
+from lenet.page import build_page, content_security_policy
+
+MAX_CLASSES = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +21,14 @@ class Page:
     """Value of its Content-Security-Policy."""
 
 
-def build_form() -> Page:
-    """Return a page with a form that sends a picture to `/predict`."""
-    return _render("form.html.j2")
+def build_root(model: bytes, num_classes: int) -> Page:
+    """Return the page of a model file: draw, and watch the network; it works in the browser alone.
+
+    A network with more classes than fit on it gets a form that sends a picture to `/predict`.
+    """
+    if num_classes > MAX_CLASSES:
+        return _render("form.html.j2")
+    return Page(html=build_page([model]), policy=content_security_policy())
 
 
 def build_docs(schema: dict[str, Any]) -> Page:
@@ -49,7 +58,7 @@ def _render(name: str, **values: Any) -> Page:
     import jinja2
 
     folder = files("lenet").joinpath("serve")
-    style = folder.joinpath("page.css").read_text(encoding="utf-8")
+    style = folder.joinpath("pages.css").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True)
     template = environment.from_string(folder.joinpath(name).read_text(encoding="utf-8"))
     # The style is let through by its hash, everything else by nothing.
