@@ -191,8 +191,8 @@ def wrk(
     errors = re.search(r"Socket errors: (.*)", found)
     return {
         "requests_per_s": float(re.search(r"Requests/sec:\s+([\d.]+)", found)[1]),  # type: ignore[index]  # always there
-        "p50_ms": to_ms(re.search(r"50%\s+(\S+)", found)[1]),  # type: ignore[index]  # likewise
-        "p99_ms": to_ms(re.search(r"99%\s+(\S+)", found)[1]),  # type: ignore[index]  # likewise
+        "p50_ms": to_ms(re.search(r"\n +50% +(\S+)", found)[1]),  # type: ignore[index]  # likewise
+        "p99_ms": to_ms(re.search(r"\n +99% +(\S+)", found)[1]),  # type: ignore[index]  # likewise
         "num_requests": int(re.search(r"(\d+) requests in", found)[1]),  # type: ignore[index]  # likewise
         "num_failed": int(failed[1]) if failed else 0,
         "errors": errors[1] if errors else "",

@@ -76,6 +76,11 @@ def build_router(service: Service) -> APIRouter:
             response_class=Response,  # empty, and no JSON
         )
 
+    _add_server(router, service)
+    return router
+
+
+def _add_server(router: APIRouter, service: Service) -> None:
     @router.get("/v2", responses=responses(ServerMetadata, *OF_MODEL))
     async def server() -> Response:
         """Describe the server."""
@@ -93,8 +98,6 @@ def build_router(service: Service) -> APIRouter:
         """Say whether requests may be sent: not while it starts or ends."""
         _require_ready(service)
         return Response()
-
-    return router
 
 
 def _require_ready(service: Service) -> None:
