@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lenet.checkpoint import load_model
 from lenet.data.digits import to_input
-from lenet.errors import RunError
+from lenet.errors import CheckpointError, RunError
 from lenet.models import LeNet5
 from lenet.native import NativeEngine, NativeUnavailableError
 from lenet.recipes import RECIPES, Recipe
@@ -240,6 +241,24 @@ def test_seeds_may_share_teachers_and_what_they_said(
     assert not (committee_folder(alone) / "view-1.safetensors").is_file()
     train(open_run(alone.path))
     assert (alone.path / MODEL).read_bytes() == second
+
+
+def test_other_data_and_damaged_views_are_one_clear_error(tiny_mnist: None, tmp_path: Path) -> None:
+    recipe = replace(PUPIL, shared_teachers=True)
+    first, second = (create_run(tmp_path / f"seed-{s}", "best", recipe, s) for s in (0, 1))
+    train(first)
+    view = committee_folder(first) / "view-0.safetensors"
+    view.write_bytes(b"half a file")
+    with pytest.raises(CheckpointError, match=r"view-0\.safetensors: can't be read"):
+        train(second)
+    save_file({"probabilities": torch.ones(3, 10)}, view)
+    with pytest.raises(CheckpointError, match="said of 60 images, found 3"):
+        train(second)
+    record = committee_folder(first) / "teacher-2" / "record.json"
+    data = read_run_record(record).data_sha256["train"]
+    record.write_text(record.read_text().replace(data, "0" * 64))
+    with pytest.raises(CheckpointError, match=r"teacher-2: was trained on other data"):
+        train(second)
 
 
 def test_shared_views_are_those_of_every_seed() -> None:

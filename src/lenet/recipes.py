@@ -114,6 +114,11 @@ class Recipe:
                 f"`teachers` (={self.teachers}) need `teacher_epochs`, `teacher_weight` and "
                 "`loss` cross_entropy"
             )
+        if self.teachers and (self.pieces or self.windows):
+            raise RecipeError(
+                f"`teachers` (={self.teachers}) must be 0 when there are `pieces` or `windows`: "
+                "a finished teacher knows no rubbish"
+            )
         if self.shared_teachers and self.distortions != "none" and not self.distortion_cycle:
             raise RecipeError("`shared_teachers` needs a `distortion_cycle`")
 

@@ -15,11 +15,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from filelock import FileLock
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lenet.checkpoint import load_model
 from lenet.data.digits import batches
+from lenet.errors import CheckpointError
 from lenet.evaluation import BatchScores
 from lenet.files import replacing
 from lenet.native import Engine, NativeEngine
@@ -153,7 +155,7 @@ class Committee:
         """Return the mean of the teachers' probabilities (N, C)."""
         path = None if self._folder is None else self._folder / f"view-{view}.safetensors"
         if path is not None and path.is_file():
-            return load_file(path)["probabilities"].to(self.labels.device)
+            return _read_said(path, len(self.labels)).to(self.labels.device)
         drawn = batches(
             self._images,
             self.labels,
@@ -181,6 +183,19 @@ class Committee:
         return self._weight * said + (1 - self._weight) * told
 
 
+def _read_said(path: Path, num_images: int) -> Tensor:
+    try:
+        said = load_file(path)["probabilities"]
+    except (SafetensorError, KeyError) as error:
+        raise CheckpointError(f"{path}: can't be read ({error}); delete it") from None
+    if len(said) != num_images:
+        raise CheckpointError(
+            f"{path}: expected what teachers said of {num_images} images, found {len(said)}; "
+            "delete it"
+        )
+    return said
+
+
 def assemble(
     run: Run,
     teachers: Sequence[Run],
@@ -188,10 +203,21 @@ def assemble(
     sampling: Sampling,
     images: Tensor,
     labels: Tensor,
+    data_sha256: dict[str, str],
 ) -> Committee | None:
-    """Return the committee of finished teachers, who compute as a run's engine does, or None."""
+    """Return the committee of finished teachers, who compute as a run's engine does, or None.
+
+    Raises:
+        CheckpointError: A teacher was trained on other data than the run's.
+    """
     if not teachers:
         return None
+    for teacher in teachers:
+        if read_run_record(teacher.path / RECORD_FILE).data_sha256 != data_sha256:
+            raise CheckpointError(
+                f"{teacher.path}: was trained on other data than this run's; delete "
+                f"{teacher.path.parent} to train its teachers again"
+            )
     recipe = run.recipe
     models = (load_model(teacher.path)[0].to(images.device) for teacher in teachers)
     return Committee(

@@ -179,7 +179,9 @@ class _Session:
     def run_to_end(self) -> RunRecord:
         recipe, run = self.run.recipe, self.run
         images, labels = self.material.images.to(self.device), self.material.labels.to(self.device)
-        committee = assemble(run, self.teachers, self.engine, self.sampling, images, labels)
+        committee = assemble(
+            run, self.teachers, self.engine, self.sampling, images, labels, self.data_sha256
+        )
         answers = labels if committee is None else committee.places
         stepping = Stepping(
             recipe, run.seed, self.model, self.optimizer, self.engine, images, committee
