@@ -276,6 +276,24 @@ def test_served_the_page_is_the_same(visit: Callable[..., Any], page_file: Path)
         server.shutdown()
 
 
+@needs_chromium
+def test_lenet_serve_hands_it_out(visit: Callable[..., Any], tmp_path: Path) -> None:
+    pytest.importorskip("fastapi")
+    command = [sys.executable, "-m", "lenet", "serve", "--port", "0"]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert server.stderr is not None
+    try:
+        found = next(filter(None, (re.search(r"http://\S+", line) for line in server.stderr)))
+        page = visit(found[0])
+        draw(page, SEVEN)
+        read_answer(page, "7")
+        assert page.locator(".layer").count() == 7
+    finally:
+        server.terminate()
+        server.wait(60)
+        server.stderr.close()
+
+
 PASTE = """([base64, type]) => {
   const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
   const data = new DataTransfer();

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lenet.export.browser import find_browsers
+
 ROOT = Path(__file__).resolve().parent.parent
 
 pytestmark = pytest.mark.real
@@ -80,10 +82,12 @@ def test_benchmarks_run(tmp_path: Path) -> None:
         "study.py": ("time", "--seeds", "2", "--epochs", "1", "--rounds", "1", "--only", "study"),
         "time_to_accuracy.py": ("--seeds", "1", "--notebook-epochs", "1", "--images", "6000"),
     }
+    if find_browsers():
+        small["page.py"] = ("--scenes", "1", "--strokes", "1")
     # callgrind.py and export.py take minutes, reading.py writes the figures of the docs: only what
     # they wrote is checked, in test_docs.py.
     by_hand = {"callgrind.py", "export.py", "reading.py"}
-    assert {p.name for p in folder.glob("*.py")} == {*small, *by_hand}
+    assert {p.name for p in folder.glob("*.py")} == {"page.py", *small, *by_hand}
     for name, flags in small.items():
         out = run(sys.executable, folder / name, *flags, cwd=tmp_path)
         assert json.loads(out.splitlines()[-1])["benchmark"] == name.removesuffix(".py")

@@ -51,7 +51,13 @@
       seen = board.read();
       compute();
       show();
-      if (event.timeStamp) lenet.delays.push(performance.now() - event.timeStamp);
+      if (event.timeStamp) noteDelay(performance.now() - event.timeStamp);
+    }
+
+    /** Keep how long ago the pen moved, for who measures. */
+    function noteDelay(delay) {
+      lenet.delays.push(delay);
+      if (lenet.delays.length > 1000) lenet.delays.shift();
     }
 
     function compute() {
@@ -69,6 +75,7 @@
         shares: logits(rival) && lenet.softmax(logits(rival), networks[rival].temperature),
       };
       const best = answer.draw(logits(active), other);
+      if (!seen.image && !board.isEmpty()) byId("verdict-text").textContent = "no digit found";
       byId("seen-text").textContent = describeSeen();
       showSelected();
       clearTimeout(sayTimer);
