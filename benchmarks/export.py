@@ -33,6 +33,7 @@ CASES = {
     "onnx": ("onnx", "float", "model.onnx"),
     "torch": ("torch", "float", "model.pt2"),
     "int8": ("int8", "float", "model.int8.onnx"),
+    "html": ("html", "float", "model.html"),
     "c, float": ("c", "float", "lenet5.c"),
     "c, int8": ("c", "int8", "lenet5_int8.c"),
     "triton": ("triton", "float", "triton"),

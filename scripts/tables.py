@@ -31,6 +31,7 @@ PAGES = (
     "docs/speed.md",
     "docs/lenet5-1998.md",
     "docs/export.md",
+    "docs/page.md",
     "docs/serve.md",
     "benchmarks/README.md",
 )
@@ -335,6 +336,7 @@ EXPORTS = {
     "onnx": "`onnx`: `model.onnx`",
     "torch": "`torch`: `model.pt2`",
     "int8": "`int8`: `model.int8.onnx`",
+    "html": "`html`: `model.html`",
     "c, float": "`c --c-type float`: constants in flash",
     "c, int8": "`c --c-type int8`: constants in flash",
     "triton": "`triton`: the folder",
@@ -364,11 +366,44 @@ def exports_table() -> str:
         )
     source, machine = record["source"], record["environment"]
     packages = machine["packages"]
+    html = record["exports"]["html"]["details"]
     lines += [
         "",
+        f"The page ran in {html['run_in']}; it holds {html['test_images']} test images"
+        + (" and the network of 1998." if "with_1998" in html else "."),
         f"Recipe `{source['recipe_name']}`, seed {source['seed']}; logits are up to "
         f"{first['largest_logit']:.1f} in size. {machine['cpu']}, torch {packages['torch']}, "
         f"Python {machine['python']}.",
+    ]
+    return "\n".join(lines)
+
+
+def page_table() -> str:
+    """What was measured of the page."""
+    record = read_benchmark("page")
+    pictures, pen, old = record["pictures"], record["pen"], record["details"]["with_1998"]["parity"]
+    num = pictures["num_pictures"]
+    images = f"{record['parity']['num_images']:,}"
+    lines = [
+        "| | |",
+        "| --- | --- |",
+        f"| labels that differ from PyTorch's, of {images} test images | "
+        f"{record['parity']['num_labels_differ']} |",
+        f"| of the network of 1998 | {old['num_labels_differ']} |",
+        f"| largest difference of a logit | {record['parity']['largest_logit_difference']:.0e}, "
+        f"of up to {record['parity']['largest_logit']:.0f} |",
+        f"| of {num} pictures of digits, the same 28x28 as Python's to the byte | "
+        f"{pictures['equal']} |",
+        f"| to one level of 255 | {pictures['within_one_level']} |",
+        f"| read the same | {pictures['read_the_same']} |",
+        f"| pen's movement to changed bars, median of {pen['num_moves']} | "
+        f"{pen['median_ms']:.0f} ms |",
+        f"| nine of ten within | {pen['p90_ms']:.0f} ms |",
+        f"| size, both networks and {record['details']['test_images']} test images inside | "
+        f"{record['num_bytes'] / 1e3:.0f} kB |",
+        "",
+        f"The model of the package beside `lecun1998`, {record['details']['run_in']} without a "
+        f"window or a graphics processor, {record['environment']['cpu']}, two cores.",
     ]
     return "\n".join(lines)
 
@@ -519,6 +554,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "road": road_table,
     "exports": exports_table,
     "exports_outside": exports_outside_table,
+    "page": page_table,
     **serve_tables.TABLES,
 }
 

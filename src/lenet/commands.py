@@ -8,6 +8,7 @@ stdout holds the result, stderr all else. What a verb needs is imported inside i
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -329,25 +330,32 @@ def export(arguments: Sequence[str]) -> int:
     import torch
 
     from lenet.console import DownloadBar
-    from lenet.export import Settings, export_model
+    from lenet.export import EXPORTERS, Settings, export_model
     from lenet.export.html_page import NOT_RUN
+    from lenet.reader import pretrained_model
     from lenet.records import to_json
 
     torch.set_num_threads(1)  # as a run scores itself
     progress = DownloadBar(_console())
-    record = export_model(
-        options.model,
-        options.to,
-        out=options.out,
-        overwrite=options.overwrite,
-        settings=Settings(
-            c_type=options.c_type,
-            min_agreement=options.min_agreement,
-            with_1998=options.with_1998,
-        ),
-        data_dir=options.data_dir,
-        progress=progress,
-    )
+    with ExitStack() as stack:
+        model, out = options.model, options.out
+        if str(model) == "pretrained" and not model.exists():
+            model = stack.enter_context(pretrained_model())
+            # Not beside the model: that is in the package.
+            out = out or Path(EXPORTERS[options.to].default_name)
+        record = export_model(
+            model,
+            options.to,
+            out=out,
+            overwrite=options.overwrite,
+            settings=Settings(
+                c_type=options.c_type,
+                min_agreement=options.min_agreement,
+                with_1998=options.with_1998,
+            ),
+            data_dir=options.data_dir,
+            progress=progress,
+        )
     progress.close()
     if options.json:
         _print_json(json.loads(to_json(record)))

@@ -177,7 +177,7 @@ class ExportOptions:
     """
 
     model: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN|MODEL")]
-    """Run directory, or a model file that lenet wrote."""
+    """Run directory, a model file that lenet wrote, or `pretrained`: that of the package."""
     to: Literal["onnx", "torch", "int8", "html", "c", "triton", "mlflow"]
     """ONNX, a torch.export program, ONNX in 8 bits, a page in which one draws and watches, C99
     source, a model repository for Triton, or an MLflow model."""
