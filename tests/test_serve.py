@@ -538,8 +538,10 @@ def test_the_description_names_every_answer_and_no_other_form(server: Running) -
 
 def test_a_key_is_asked_for(classifier: Classifier) -> None:
     with running(classifier, key=KEY) as server:
-        for path in ("/", "/docs", "/openapi.json", "/health", "/v2/health/ready"):
+        for path in ("/docs", "/openapi.json", "/health", "/v2/health/ready"):
             assert server.ask("GET", path).status == 200
+        root = server.ask("GET", "/")
+        assert (root.status, root.headers["location"], root.body) == (307, "docs", b"")
         for path in ("/v2", "/metrics", "/v2/models/lenet5"):
             answer = server.ask("GET", path)
             assert answer.status == 401

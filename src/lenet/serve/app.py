@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -115,6 +115,9 @@ def _build_router(service: Service, page: Page, app: FastAPI) -> APIRouter:
 
     @router.get("/", include_in_schema=False)
     async def root() -> Response:
+        if service.key is not None:
+            # The page holds the network's weights, and a browser that opens it sends no key.
+            return RedirectResponse("docs")
         return HTMLResponse(page.html, headers={"content-security-policy": page.policy})
 
     @router.get("/docs", include_in_schema=False)
