@@ -63,18 +63,8 @@ def write_results(
     wrong = (logits.argmax(1) != splits[-1].labels).nonzero().flatten().tolist()
     with replacing(run.path / PREDICTIONS_FILE) as temporary:
         save_file({"logits": logits, "labels": splits[-1].labels}, temporary)
-    card = ModelCard(
-        model=run.recipe.model,
-        config=model.config(),
-        classes=splits[0].classes,
-        dataset=run.recipe.dataset,
-        recipe_name=run.recipe_name,
-        recipe=asdict(run.recipe),
-        seed=run.seed,
-        epochs=len(epochs),
-        scores={f"{split}_accuracy": score.accuracy for split, score in scores.items()} | fitted,
-        lenet_version=__version__,
-    )
+    figures = {f"{split}_accuracy": score.accuracy for split, score in scores.items()} | fitted
+    card = _card(run, model, splits[0].classes, len(epochs), figures)
     save_model(run.path / MODEL_FILE, model, card)
     val = scores.get("val")
     record = RunRecord(
@@ -102,3 +92,20 @@ def write_results(
     )
     write_record(run.path / RECORD_FILE, record)
     return record
+
+
+def _card(
+    run: Run, model: Network, classes: tuple[str, ...], num_epochs: int, figures: dict[str, float]
+) -> ModelCard:
+    return ModelCard(
+        model=run.recipe.model,
+        config=model.config(),
+        classes=classes,
+        dataset=run.recipe.dataset,
+        recipe_name=run.recipe_name,
+        recipe=asdict(run.recipe),
+        seed=run.seed,
+        epochs=num_epochs,
+        scores=figures,
+        lenet_version=__version__,
+    )
