@@ -29,6 +29,7 @@ from lenet.records import environment
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "docs" / "images"
 SEED = 5
+LENGTH = 5
 CONDITIONS: dict[str, dict[str, Any]] = {
     "gaps of 1 to 4": {"gaps": (1, 4)},
     "gaps of -1 to 4": {"gaps": (-1, 4)},
@@ -42,7 +43,7 @@ def main() -> None:
     """Measure, write, draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path)
-    parser.add_argument("--num-strings", type=int, default=50)
+    parser.add_argument("--num-strings", type=int, default=100)
     parser.add_argument("--num-scenes", type=int, default=40)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -50,6 +51,7 @@ def main() -> None:
     test = load("mnist", "test")
     images, labels = test.images.numpy(), test.labels.numpy()
     found = {
+        "test_accuracy": float((reader.probabilities(images).argmax(axis=1) == labels).mean()),
         "rejection": rejection(reader, images, labels),
         "robustness": robustness(reader, test.images[:1000], labels[:1000]),
         "scenes": scenes(reader, images, labels, arguments.num_scenes),
@@ -136,17 +138,35 @@ def scenes(reader: Reader, images: NDArray[Any], labels: NDArray[Any], num: int)
 
 
 def strings(reader: Reader, images: NDArray[Any], labels: NDArray[Any], num: int) -> dict[str, Any]:
-    """Return the share of strings of five digits misread, by gaps and way of reading."""
-    found: dict[str, dict[str, float]] = {}
+    """Return the shares of strings of five digits misread, and of digits, by gaps and way."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
     for name, options in CONDITIONS.items():
-        wrong = dict.fromkeys(METHODS, 0)
+        wrong, distances = dict.fromkeys(METHODS, 0), dict.fromkeys(METHODS, 0)
         rng = np.random.default_rng([SEED, len(found)])
         for _ in range(num):
-            string = make_string(images, labels, rng, length=5, **options)
+            string = make_string(images, labels, rng, length=LENGTH, **options)
             for method in METHODS:
-                wrong[method] += reader.read_number(string.image, method=method).text != string.text
-        found[name] = {method: round(count / num, 4) for method, count in wrong.items()}
-    return {"num_each": num, "length": 5, "error": found}
+                text = reader.read_number(string.image, method=method).text
+                wrong[method] += text != string.text
+                distances[method] += edit_distance(text, string.text)
+        found[name] = {
+            method: {
+                "strings": round(wrong[method] / num, 4),
+                "digits": round(distances[method] / (num * LENGTH), 4),
+            }
+            for method in METHODS
+        }
+    return {"num_each": num, "length": LENGTH, "error": found}
+
+
+def edit_distance(a: str, b: str) -> int:
+    """Return the least number of digits put in, left out or changed that makes `b` of `a`."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, start=1):
+        last, row[0] = row[0], i
+        for j, y in enumerate(b, start=1):
+            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (x != y))
+    return row[-1]
 
 
 def plot(found: dict[str, Any]) -> None:

@@ -185,11 +185,19 @@ def _shrink(image: Image.Image, name: str) -> Picture:
 def _stretch(image: Image.Image) -> Image.Image:
     """Map more than eight bits to eight: all that is there to the whole range."""
     values = np.asarray(image)
-    values = values.astype(np.float32) if values.dtype.kind != "f" else values
-    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
-    scale = 255 / (high - low) if high > low else 0.0
-    return Image.fromarray(((values - low) * scale).astype(np.uint8))
+    # Some rows at a time: all of them as floats would take a gigabyte.
+    parts = [values[start : start + 256] for start in range(0, len(values), 256)]
+    low = min(float(_finite(part).min()) for part in parts)
+    high = max(float(_finite(part).max()) for part in parts)
+    scale = np.float32(255 / (high - low) if high > low else 0.0)
+    stretched = np.empty(values.shape, np.uint8)
+    for number, part in enumerate(parts):
+        stretched[256 * number : 256 * number + len(part)] = (_finite(part) - low) * scale
+    return Image.fromarray(stretched)
+
+
+def _finite(values: NDArray[Any]) -> NDArray[Any]:
+    return np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _on_paper(premultiplied: NDArray[Any]) -> NDArray[Any]:
