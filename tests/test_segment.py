@@ -179,3 +179,15 @@ def test_amounts_are_the_same_for_the_same_seed_and_say_whose_ink_is_whose() -> 
         owners = lines[0].patch.project(amount.owners)
         # What has an owner is ink, thinned strokes apart.
         assert (lines[0].cells > 0)[owners > 0].mean() > 0.5
+
+
+def test_a_page_of_very_many_pieces_is_bounded() -> None:
+    image = Image.new("L", (400, 400), 255)
+    pen = ImageDraw.Draw(image)
+    for y in range(4, 390, 24):
+        for x in range(4, 396, 6):
+            pen.line((x, y, x, y + 16), fill=0, width=2)
+    rgb = np.repeat(np.asarray(image, dtype=np.float32)[:, :, None] / 255, 3, axis=2)
+    assert len(find_lines(rgb[:23])) == 1
+    # The largest pieces are kept, so that no picture makes more of them than can be listed.
+    assert sum(len(line.boxes) for line in find_lines(rgb)) <= 800

@@ -20,6 +20,8 @@ MAX_SLANT = 0.9
 KEPT_SLANT = 0.1
 """MNIST's own digits lean a little to the right."""
 LINE_COVER = 0.8
+MAX_REGIONS = 600
+"""The largest are kept: a scan's specks may be thousands."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -76,6 +78,7 @@ def find_patches(rgb: NDArray[Any]) -> list[Patch]:
         for r in regions
         if r.label not in foreign and r.peak >= 0.4 * peak and r.area >= 3 * scale**2
     ]
+    regions = sorted(sorted(regions, key=lambda r: -r.area)[:MAX_REGIONS], key=lambda r: r.label)
     return [_cut_out(group, labels, strength, scale) for group in _group(regions)]
 
 

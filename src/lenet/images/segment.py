@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lenet.errors import PictureError
 from lenet.images.layout import Patch, find_patches
 from lenet.images.normalize import to_mnist
 from lenet.images.paper import resize_grey
@@ -29,6 +30,8 @@ WAIST = 0.1
 WAIST_REACH = 0.7
 FEET_REACH = 2.5
 """How far a piece's neighbours reach, in heights of the line."""
+MAX_PICTURE_PIECES = 800
+"""Of all lines; each is in six arcs, and an arc takes some 2 ms."""
 MAX_LINE_PIECES = 400
 
 
@@ -89,8 +92,18 @@ def find_lines(rgb: NDArray[Any]) -> list[Line]:
 
     Args:
         rgb: (H, W, 3) in [0, 1].
+
+    Raises:
+        PictureError: So many pieces that to read them would take minutes.
     """
-    return [_cut(patch) for patch in find_patches(rgb)]
+    lines = [_cut(patch) for patch in find_patches(rgb)]
+    num_pieces = sum(len(line.boxes) for line in lines)
+    if num_pieces > MAX_PICTURE_PIECES:
+        raise PictureError(
+            f"{num_pieces:,} pieces of ink; numbers of at most {MAX_PICTURE_PIECES:,} are read, so "
+            "cut the picture into parts"
+        )
+    return lines
 
 
 def _cut(patch: Patch) -> Line:
