@@ -2,9 +2,9 @@
 
 Run: `.venv/bin/python benchmarks/pictures.py`. Linux alone: the peak of memory is the kernel's.
 
-Each file is read by a process of its own, which may take 10 s of the processor and 1 GB. Also measures a photograph
-of 12 megapixels, with the start of the program and without. Writes benchmarks/results/pictures.json
-and exits with 1 if a limit was passed.
+Each file is read by a process of its own, which may take 10 s of the processor and 1 GB. Also
+measures a photograph of 12 megapixels, with the start of the program and without. Writes
+benchmarks/results/pictures.json and exits with 1 if a limit was passed.
 """
 
 import io
