@@ -36,6 +36,7 @@ from serve_attacks import attack
 from serve_load import Outcome, closed_loop, open_loop, percentile, request_of
 
 from lenet import load
+from lenet.reader import Reader
 from lenet.records import environment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -217,6 +218,8 @@ def run_clients(options: argparse.Namespace) -> dict[str, Any]:
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         triton = json.loads(found.stdout.splitlines()[-1])
+        read = Reader.from_pretrained().probabilities(images).argmax(axis=1)
+        triton["right_without_server"] = int((read == labels).sum())
         checks = "not_a_server_error,status_code_conformance,content_type_conformance,"
         checks += "response_headers_conformance,response_schema_conformance,unsupported_method"
         command = [options.clients / "bin" / "schemathesis", "run", "--checks", checks]

@@ -22,8 +22,8 @@ Logits = Callable[[Floats], Floats]
 MAX_BATCH = 256
 """Images of a batch made of several requests; one request may have more."""
 INLINE_S = 0.001
-"""A batch that takes less is computed where it is, on the event loop: a thread would cost as much
-as that, and other requests wait no longer than they do for one to be parsed."""
+"""A batch that takes less is computed where it is, on the event loop: a trip to a thread and back
+takes as long as several images, and others wait no longer than for a request to be parsed."""
 
 
 class Batcher:
