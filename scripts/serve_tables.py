@@ -61,9 +61,9 @@ def serve_clients_line() -> str:
         f"The real `tritonclient[http]` sent {triton['num_digits']:,} test digits in each of "
         f"{len(forms)} forms (JSON and binary, both ways) and {len(triton['runs']) // len(forms)} "
         f"sizes: {' to '.join(f'{n}' for n in right)} of them right each time, "
-        f"{triton['right_without_server']} without a server. schemathesis sent {schema['num_cases']:,} requests made from the "
-        f"description: {schema['num_failures']} answers that it does not have, no status of 500 or "
-        f"more (seen: {statuses})."
+        f"{triton['right_without_server']} without a server. schemathesis sent "
+        f"{schema['num_cases']:,} requests made from the description: {schema['num_failures']} "
+        f"answers that it does not have, no status of 500 or more (seen: {statuses})."
     )
 
 
