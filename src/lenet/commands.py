@@ -6,6 +6,7 @@ stdout holds the result, stderr all else. What a verb needs is imported inside i
 # Over 300 lines: a short function for each verb.
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from lenet.evaluation import Scores
     from lenet.records import RunRecord
     from lenet.training import Run
+    from lenet.training.distributed import Group
 
 RUNS_FOLDER = Path("runs")
 
@@ -54,13 +56,30 @@ def train(arguments: Sequence[str]) -> int:
     if options.threads < 0:
         raise RecipeError(f"`threads` (={options.threads}) must be at least 0")
     from lenet.device import choose_device
+    from lenet.training.distributed import joined
 
     # Before the run directory is made: what can't start should leave nothing.
-    choose_device(options.device)
+    device = choose_device(options.device)
     if options.tensorboard:
         _require_tensorboard()
-    run = _run_to_resume(options, name, arguments) if options.resume else _new_run(options, name)
+    with joined(device) as group:
+        if not group.is_first:
+            _train_share(options, group)
+            return 0
+        run = group.from_first(lambda: _find_run(options, name, arguments))
+        record, report = _train_and_report(run, options, group)
+    if options.json:
+        from lenet.records import to_json
 
+        _print_json(json.loads(to_json(record)))
+    else:
+        _print_run(record, report)
+    return 0
+
+
+def _train_and_report(
+    run: "Run", options: TrainOptions, group: "Group"
+) -> tuple["RunRecord", Path]:
     from lenet.console import TrainingView
     from lenet.report import write_report
     from lenet.training import train as train_run
@@ -78,20 +97,58 @@ def train(arguments: Sequence[str]) -> int:
                 num_threads=options.threads,
                 data_dir=options.data_dir,
                 watcher=view,
+                group=group,
             )
-        report = write_report(run.path, data_dir=options.data_dir)
+        return record, write_report(run.path, data_dir=options.data_dir)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"interrupted after {run.num_epochs_done} of {run.recipe.epochs} epochs; "
             f"`lenet train --resume --out {run.path}` goes on"
         ) from None
-    if options.json:
-        from lenet.records import to_json
 
-        _print_json(json.loads(to_json(record)))
-    else:
-        _print_run(record, report)
-    return 0
+
+def _train_share(options: TrainOptions, group: "Group") -> None:
+    """Do the part of a process that `torchrun` started beside the first, which alone speaks."""
+    from lenet.training import train as train_run
+
+    logging.disable()
+    try:
+        # The first process finds the run; here nothing is read or written.
+        run = group.from_first(_no_run)
+        train_run(
+            run,
+            device=options.device,
+            engine=options.engine,
+            num_threads=options.threads,
+            data_dir=options.data_dir,
+            group=group,
+        )
+    except LeNetError:
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _no_run() -> "Run":
+    raise AssertionError("called in process 0 alone")
+
+
+def _find_run(options: TrainOptions, name: str, arguments: Sequence[str]) -> "Run":
+    from lenet.training import open_run
+    from lenet.training.directory import RECIPE_FILE
+    from lenet.training.distributed import is_restart, is_under_torchrun
+
+    if options.resume:
+        return _run_to_resume(options, name, arguments)
+    if is_under_torchrun():
+        # It starts the same command anew when a process ended or a machine came or went.
+        paths = [options.out] if options.out else _default_paths(name, options.seed or 0)[:-1]
+        if paths and (paths[-1] / RECIPE_FILE).is_file():
+            run = open_run(paths[-1])
+            is_same = run.recipe == options.settings and run.seed == (options.seed or 0)
+            if is_same and (is_restart() or not run.is_finished):
+                return run
+    return _new_run(options, name)
 
 
 def _require_tensorboard() -> None:

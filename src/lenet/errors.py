@@ -7,6 +7,7 @@ LeNetError            anything a user can cause; the CLI prints it and exits 1
     CheckpointError   a model file or resume state can't be read (also a ValueError)
     PictureError      a picture can't be read (also a ValueError)
     RunError          a run directory can't be used as asked (also an OSError)
+    ClusterError      a cluster can't be used as asked (also an OSError)
     ExportError       a model can't be exported as asked, or faithfully (also a ValueError)
     DivergenceError   the loss is no longer a finite number (also an ArithmeticError)
 """
@@ -48,6 +49,10 @@ class PictureError(LeNetError, ValueError):
 
 class RunError(LeNetError, OSError):
     """A run directory can't be created, continued or read as asked."""
+
+
+class ClusterError(LeNetError, OSError):
+    """A Ray cluster can't be reached, or what it takes is not installed."""
 
 
 class ExportError(LeNetError, ValueError):

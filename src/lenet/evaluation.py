@@ -22,6 +22,8 @@ class BatchScores(NamedTuple):
     """Number of images whose largest logit is the label's."""
     minimized: float
     """Mean of what the gradients are of: with smoothed labels, not `loss`."""
+    num_images: int | None = None
+    """Images that these figures are of, where other processes scored some; None: the batch's."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,12 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def remove_temporaries(folder: Path) -> None:
     """Remove what a killed process left half-written in `folder`."""
     for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):

@@ -100,6 +100,9 @@ class StudyOptions:
     are cut off unless --num-val says otherwise); given twice, every combination."""
     jobs: int = 0
     """Runs side by side; 0 for one a core, or one at a time on a GPU."""
+    ray: Annotated[str | None, tyro.conf.arg(metavar="[ADDRESS]")] = None
+    """Put the runs on a Ray cluster (`auto`: that which runs here); without an address, on one of
+    this machine's own. Needs lenet[cluster]; --jobs does not count then."""
     out: Annotated[
         Path | None,
         tyro.conf.arg(
@@ -210,6 +213,7 @@ class PredictOptions:
       lenet predict photo.jpg --show-steps steps.png
       lenet predict scans/ --csv > labels.csv
       curl -s https://example.org/7.png | lenet predict - --json
+      lenet predict scans/ shard-*.tar digits.parquet --out labels/ --ray
     """
 
     pictures: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="PICTURE...")]
@@ -224,6 +228,14 @@ class PredictOptions:
     """Print one JSON object a line."""
     show_steps: Annotated[Path | None, tyro.conf.arg(metavar="PNG")] = None
     """Draw what each step made of each picture."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Write Parquet files into this folder instead, and go on with them if the command was stopped;
+    PICTURE may then be Parquet files and tar shards too. Needs lenet[cluster]."""
+    column: str = "image"
+    """Of the pictures in Parquet files: their bytes, or a struct with a field `bytes`."""
+    ray: Annotated[str | None, tyro.conf.arg(metavar="[ADDRESS]")] = None
+    """With --out: read on a Ray cluster (`auto`: that which runs here); without an address, on one
+    of this machine's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -383,6 +395,19 @@ class EnvOptions:
 
 T = TypeVar("T")
 R = TypeVar("R", TrainOptions, StudyOptions)
+
+
+def fill_in(arguments: Sequence[str], flag: str, value: str) -> list[str]:
+    """Give a flag that stands alone a value.
+
+    Example:
+        >>> fill_in(["default", "--ray", "--json"], "--ray", "local")
+        ['default', '--ray', 'local', '--json']
+    """
+    filled = []
+    for word, after in zip(arguments, [*arguments[1:], "--"], strict=True):
+        filled += [word, value] if word == flag and after.startswith("-") else [word]
+    return filled
 
 
 def parse(kind: type[T], verb: str, arguments: Sequence[str], *, default: T | None = None) -> T:

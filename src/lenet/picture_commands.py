@@ -3,6 +3,7 @@
 stdout holds a line for each picture, stderr a line for each that can't be read.
 """
 
+import contextlib
 import csv
 import json
 import os
@@ -16,8 +17,8 @@ from typing import Any, TypeVar
 from lenet.errors import LeNetError, PictureError
 from lenet.images.decode import MAX_BYTES, SUFFIXES, Source
 from lenet.images.steps import Step, save_steps
-from lenet.options import PredictOptions, ReadOptions, parse
-from lenet.reader import Digit, Number, Reader
+from lenet.options import PredictOptions, ReadOptions, fill_in, parse
+from lenet.reader import Digit, Number, Reader, describe_digit
 
 MAX_STEP_ROWS = 50
 T = TypeVar("T")
@@ -25,8 +26,12 @@ T = TypeVar("T")
 
 def predict(arguments: Sequence[str]) -> int:
     """Read the digit in each picture."""
-    options = parse(PredictOptions, "predict", arguments)
+    options = parse(PredictOptions, "predict", fill_in(arguments, "--ray", "local"))
     _check(options.pictures, options.reject, "predict")
+    if options.out is not None:
+        return _predict_batch(options, options.out)
+    if options.ray is not None:
+        raise PictureError("`--ray` needs `--out`: a folder that all machines see")
     reader = _reader(options.model)
     steps: list[tuple[str, Sequence[Step]]] = []
     write = _writer(options.json, options.csv)
@@ -47,6 +52,47 @@ def predict(arguments: Sequence[str]) -> int:
         save_steps(options.show_steps, steps)
         print(f"steps: {options.show_steps}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _predict_batch(options: PredictOptions, out: Path) -> int:
+    """Read into Parquet files, and go on with what is missing of them."""
+    if options.csv or options.json or options.show_steps or "-" in options.pictures:
+        raise PictureError("`--out` excludes `--csv`, `--json`, `--show-steps` and `-`")
+    from rich.console import Console
+    from rich.progress import track
+
+    from lenet import batch
+
+    planned = batch.plan(
+        out,
+        options.pictures,
+        column=options.column,
+        model=options.model,
+        reject=options.reject,
+    )
+    console = Console(stderr=True)
+    num_left = len(planned.left)
+    console.print(f"{num_left} of {len(planned.units)} parts to read", highlight=False)
+    read_parts = (
+        batch.read_here(planned) if options.ray is None else batch.read_on_ray(planned, options.ray)
+    )
+    try:
+        with contextlib.closing(read_parts):
+            for _ in track(
+                read_parts,
+                "reading",
+                total=num_left,
+                console=console,
+                transient=True,
+                disable=not console.is_terminal,
+            ):
+                pass
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; the same command goes on in {out}") from None
+    found = batch.count(planned)
+    print(f"{sum(found.values()):,} pictures in {out}: ", end="")
+    print(", ".join(f"{number:,} {status}" for status, number in sorted(found.items())))
+    return 1 if found.get("error") else 0
 
 
 def read(arguments: Sequence[str]) -> int:
@@ -80,22 +126,6 @@ def describe_number(name: str, number: Number, reject: float) -> dict[str, Any]:
         "best": number.text if number.lines else None,
         "lines": [] if is_rejected else [line.text for line in number.lines],
         "boxes": [line.box for line in number.lines],
-    }
-
-
-def describe_digit(name: str, digit: Digit, reject: float) -> dict[str, Any]:
-    """Return what is printed of a picture: plain values by column."""
-    is_rejected = digit.label is not None and digit.probability < reject
-    status = "rejected" if is_rejected else "read" if digit.label is not None else "empty"
-    return {
-        "path": name,
-        "label": None if is_rejected else digit.label,
-        "probability": round(digit.probability, 4),
-        "second": digit.second,
-        "second_probability": round(digit.second_probability, 4),
-        "status": status,
-        "best": digit.label,
-        "box": digit.box,
     }
 
 

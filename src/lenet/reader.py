@@ -234,6 +234,28 @@ def pretrained_model() -> Iterator[Path]:
         yield path
 
 
+def describe_digit(name: str, digit: Digit, reject: float) -> dict[str, Any]:
+    """Return what is told of a picture: plain values by column.
+
+    Args:
+        name: Of the picture.
+        digit: What was read.
+        reject: No label is given below this probability.
+    """
+    is_rejected = digit.label is not None and digit.probability < reject
+    status = "rejected" if is_rejected else "read" if digit.label is not None else "empty"
+    return {
+        "path": name,
+        "label": None if is_rejected else digit.label,
+        "probability": round(digit.probability, 4),
+        "second": digit.second,
+        "second_probability": round(digit.second_probability, 4),
+        "status": status,
+        "best": digit.label,
+        "box": digit.box,
+    }
+
+
 def _temperature(card: dict[str, Any]) -> float:
     found = card.get("scores", {}).get("temperature", 1.0)
     return float(found) if isinstance(found, float) and found > 0 else 1.0

@@ -7,11 +7,12 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lenet.errors import RecipeError
-from lenet.options import CompareOptions, StudyOptions, parse, parse_with_recipe
+from lenet.options import CompareOptions, StudyOptions, fill_in, parse, parse_with_recipe
 from lenet.records import StudyRecord, SweepRecord, to_json
 
 RUNS_FOLDER = Path("runs")
@@ -19,7 +20,9 @@ RUNS_FOLDER = Path("runs")
 
 def study(arguments: Sequence[str]) -> int:
     """Train a recipe under many seeds, or under many settings."""
-    options, name = parse_with_recipe(StudyOptions, "study", arguments)
+    options, name = parse_with_recipe(StudyOptions, "study", fill_in(arguments, "--ray", "local"))
+    if options.ray is not None and options.jobs:
+        raise RecipeError("`--jobs` has no effect with `--ray`: the cluster takes what it can")
     if options.seeds < 1 or options.jobs < 0 or options.first_seed < 0:
         raise RecipeError(
             f"`seeds` (={options.seeds}) must be at least 1, `jobs` (={options.jobs}) and "
@@ -77,6 +80,10 @@ def _run(
             "num_jobs": options.jobs,
             "watcher": view,
         }
+        if options.ray is not None:
+            from lenet.study.cluster import run_on_ray
+
+            settings["executor"] = partial(run_on_ray, address=options.ray)
         if not varied:
             return run_study(path, name, options.settings, seeds, **settings)
         if not options.settings.num_val and "num_val" not in varied:

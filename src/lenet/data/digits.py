@@ -158,17 +158,12 @@ def batches(
     Returns:
         This rank's share (x, labels) of each global batch; x: (B, 1, 28, 28) float32 in [0, 1],
         1 = ink, or with `as_bytes` (B, 28, 28) uint8. No image is left out: the last batch is
-        short where `batch_size` does not divide N, and a rank's share of it may be smaller than
-        another's, even empty.
+        short where `batch_size` does not divide N. Shares may differ by an image, and be empty.
     """
     if batch_size < 1:
         raise DataError(f"`batch_size` (={batch_size}) must be at least 1")
     if not 0 <= rank < world_size:
         raise DataError(f"`rank` (={rank}) must lie between 0 and `world_size` (={world_size}) - 1")
-    if batch_size % world_size:
-        raise DataError(
-            f"`batch_size` (={batch_size}) must be divisible by `world_size` (={world_size})"
-        )
     if len(images) != len(labels):
         raise DataError(f"there are {len(images)} images, but {len(labels)} labels")
     indices = order(len(labels), seed, epoch).to(images.device) if shuffle else None

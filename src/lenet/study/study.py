@@ -108,12 +108,13 @@ def carry_out(
     Raises:
         LeNetError: Whatever would stop every task.
     """
-    num_cores, default = _resources(tasks[0].device)
-    num_jobs = min(num_jobs or default, len(tasks))
     if executor is None:
+        num_cores, default = _resources(tasks[0].device)
+        num_jobs = min(num_jobs or default, len(tasks))
         tasks = share_cores(tasks, num_jobs, num_cores)
     if watcher is not None:
-        watcher.start(tasks, num_jobs)
+        # A cluster does not say how many it can take at once.
+        watcher.start(tasks, num_jobs or len(tasks))
     run: Executor = executor or (lambda tasks: run_in_processes(tasks, num_jobs))
     outcomes = []
     # Closed at once when the caller is interrupted, which ends what runs.

@@ -224,7 +224,8 @@ def _train_epoch(
         compiled = learn or gradients
         if compiled is not None:
             scores = compiled(images, labels)
-            tally.add(scores.loss, scores.num_correct, len(labels))
+            num_images = len(labels) if scores.num_images is None else scores.num_images
+            tally.add(scores.loss, scores.num_correct, num_images)
         else:
             optimizer.zero_grad(set_to_none=True)
             logits = _logits(model(images))

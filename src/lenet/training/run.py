@@ -5,7 +5,10 @@ the resume state is written after each epoch and holds everything up to it, so a
 any point goes on from its last whole epoch and ends with the same model, byte for byte.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+# Over 300 lines: one run from its data to its record, read from top to bottom.
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,7 +20,7 @@ from torch import Tensor
 from lenet.checkpoint import load_state, save_state
 from lenet.data.digits import batches
 from lenet.device import choose_device, describe_device
-from lenet.errors import CheckpointError, RunError
+from lenet.errors import CheckpointError, RecipeError, RunError
 from lenet.evaluation import compute_logits
 from lenet.files import remove_temporaries
 from lenet.records import (
@@ -31,11 +34,13 @@ from lenet.records import (
 from lenet.training.averaging import WeightAverage
 from lenet.training.committee import assemble, time_of, train_teachers
 from lenet.training.directory import Run, errors_named
+from lenet.training.distributed import ALONE, Group
 from lenet.training.engines import (
     build_optimizer,
     choose_engine,
     describe_engine,
     logits_by,
+    num_cores,
     torch_threads,
 )
 from lenet.training.loop import EpochResult, Tally, training_loop
@@ -60,6 +65,7 @@ def train(
     num_threads: int = 0,
     data_dir: Path | None = None,
     watcher: Watcher | None = None,
+    group: Group = ALONE,
 ) -> RunRecord:
     """Train, or go on training, what a run directory asks for, and write its results there.
 
@@ -71,6 +77,7 @@ def train(
             not depend on it, and one with torch's, whose results do.
         data_dir: Folder with the data set's files; see `lenet.data`.
         watcher: Told what happens.
+        group: The processes that share the run; each calls this, the first one's `run` counts.
 
     Returns:
         The record, as it stands in record.json.
@@ -82,10 +89,9 @@ def train(
         RunError: Another process trains here, or the folder can't be written.
     """
     try:
-        with errors_named(run.path), run.lock().acquire(timeout=0):
-            if run.is_finished:
-                return read_run_record(run.path / RECORD_FILE)
-            remove_temporaries(run.path)
+        with errors_named(run.path), _claimed(run, group):
+            if group.from_first(lambda: run.is_finished):
+                return group.from_first(lambda: read_run_record(run.path / RECORD_FILE))
             train_one = partial(
                 train,
                 device=device,
@@ -94,15 +100,38 @@ def train(
                 data_dir=data_dir,
                 watcher=watcher,
             )
+            if group.world_size > 1 and run.recipe.teachers:
+                raise RecipeError(
+                    f"`teachers` (={run.recipe.teachers}) are trained by one process: without "
+                    "torchrun"
+                )
             teachers = train_teachers(run, train_one)
             with threads(1):
                 session = _Session(
-                    run, teachers, choose_device(device), engine, num_threads, data_dir, watcher
+                    run,
+                    teachers,
+                    group.device or choose_device(device),
+                    engine,
+                    num_threads or max(1, num_cores() // group.num_local),
+                    data_dir,
+                    watcher,
+                    group,
                 )
                 torch.set_num_threads(torch_threads(session.engine, num_threads))
                 return session.run_to_end()
     except Timeout:
         raise RunError(f"{run.path}: another process is training here") from None
+
+
+@contextmanager
+def _claimed(run: Run, group: Group) -> Iterator[None]:
+    """Hold the run directory, in the one process that uses it."""
+    if not group.is_first:
+        yield
+        return
+    with run.lock().acquire(timeout=0):
+        remove_temporaries(run.path)
+        yield
 
 
 class _Session:
@@ -117,8 +146,9 @@ class _Session:
         num_threads: int,
         data_dir: Path | None,
         watcher: Watcher | None,
+        group: Group,
     ) -> None:
-        self.run, self.device, self.watcher = run, device, watcher
+        self.run, self.device, self.watcher, self.group = run, device, watcher, group
         recipe = run.recipe
         progress = None if watcher is None else watcher.download
         splits = load_splits(run, data_dir=data_dir, progress=progress)
@@ -151,9 +181,9 @@ class _Session:
 
     def _restore(self) -> None:
         path = self.run.path / STATE_FILE
-        if not path.exists():
+        state = self.group.from_first(lambda: load_state(path) if path.exists() else None)
+        if state is None:
             return
-        state = load_state(path)
         try:
             if state["identity"] != self.identity:
                 changed = [k for k in self.identity if state["identity"][k] != self.identity[k]]
@@ -174,7 +204,8 @@ class _Session:
                 "delete it to train from the start"
             ) from None
         # The state is the truth; a kill may have come before the line or between the two.
-        write_metrics(self.run.path / METRICS_FILE, self.epochs)
+        if self.group.is_first:
+            write_metrics(self.run.path / METRICS_FILE, self.epochs)
 
     def run_to_end(self) -> RunRecord:
         recipe, run = self.run.recipe, self.run
@@ -184,7 +215,7 @@ class _Session:
         )
         answers = labels if committee is None else committee.places
         stepping = Stepping(
-            recipe, run.seed, self.model, self.optimizer, self.engine, images, committee
+            recipe, run.seed, self.model, self.optimizer, self.engine, images, committee, self.group
         )
 
         def train_loader(epoch: int) -> Iterable[tuple[Tensor, Tensor]]:
@@ -194,12 +225,14 @@ class _Session:
                 batch_size=stepping.images_a_batch,
                 seed=run.seed,
                 epoch=stepping.order_of(epoch),
+                rank=self.group.rank,
+                world_size=self.group.world_size,
                 as_bytes=self.takes_bytes,
                 sample=self.sampling.epoch(images, labels, epoch, answers=answers),
             )
 
         if self.watcher is not None:
-            where = f"{describe_device(self.device)}, {describe_engine(self.engine)} engine"
+            where = f"{self._place()}, {describe_engine(self.engine)} engine"
             self.watcher.start(run, where, len(images), len(self.epochs))
         with deterministic(self.device):
             training_loop(
@@ -221,11 +254,11 @@ class _Session:
                 on_batch=self._after_batch,
                 on_epoch=self._keep,
             )
-        return self._finish()
+        return self.group.from_first(self._finish)
 
     def _valid_loader(self) -> Callable[[int], Iterable[tuple[Tensor, Tensor]]] | None:
         digits = self.test if self.run.recipe.test_as_validation else self.val
-        if digits is None:
+        if digits is None or not self.group.is_first:
             return None
         images, labels = digits.images.to(self.device), digits.labels.to(self.device)
         return lambda epoch: batches(
@@ -251,6 +284,8 @@ class _Session:
             **{f"{split}_loss": result.valid_loss, f"{split}_accuracy": result.valid_accuracy},
         )
         self.epochs.append(scores)
+        if not self.group.is_first:
+            return
         state = {
             "identity": self.identity,
             "model": self.model.state_dict(),
@@ -263,6 +298,11 @@ class _Session:
         write_metrics(self.run.path / METRICS_FILE, self.epochs)
         if self.watcher is not None:
             self.watcher.epoch(scores)
+
+    def _place(self) -> str:
+        """Return where the run computes, for people."""
+        place, number = describe_device(self.device), self.group.world_size
+        return place if number == 1 else f"{place}, {number} processes"
 
     def _finish(self) -> RunRecord:
         """Score the finished model, once, and write model, predictions and record."""
@@ -282,7 +322,7 @@ class _Session:
             logits_of=logits_of,
             earlier_s=time_of(self.teachers),
             num_sessions=self.num_sessions,
-            device=describe_device(self.device),
+            device=self._place(),
             engine=describe_engine(self.engine),
             data_sha256=self.data_sha256,
         )

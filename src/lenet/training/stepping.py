@@ -6,11 +6,13 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lenet.errors import RecipeError
 from lenet.evaluation import BatchScores
 from lenet.models import LeNet5_1998, Network
 from lenet.native import Engine, NativeEngine1998
 from lenet.recipes import Recipe
 from lenet.training.committee import Committee, learn_from
+from lenet.training.distributed import ALONE, Group, shared_step, torch_gradients
 from lenet.training.engines import whole_step
 from lenet.training.losses import LOSSES, rubbish_penalty
 from lenet.training.schedules import lr_factor
@@ -35,6 +37,7 @@ class Stepping:
         engine: Engine | None,
         images: Tensor,
         committee: Committee | None = None,
+        group: Group = ALONE,
     ) -> None:
         """Put together what the recipe asks for.
 
@@ -46,6 +49,10 @@ class Stepping:
             engine: Who computes gradients; None for torch.
             images: (N, 28, 28) uint8, the training images.
             committee: Whom it learns from, beside the labels.
+            group: The processes that share each batch.
+
+        Raises:
+            RecipeError: This recipe's steps can't be shared.
         """
         self._recipe, self._seed, self._images = recipe, seed, images
         self._model, self._optimizer = model, optimizer
@@ -57,6 +64,14 @@ class Stepping:
         self.measure: nn.Module | None = None if is_plain else nn.CrossEntropyLoss()
         self.gradients: Step | None = None if engine is None else engine.loss_and_gradients
         self.learn: Step | None = whole_step(engine, optimizer)
+        if group.world_size > 1:
+            if recipe.optimizer == "sdlm":
+                raise RecipeError(
+                    "`optimizer` (=sdlm) learns one image at a time: nothing to share among "
+                    f"{group.world_size} processes"
+                )
+            gradients = self.gradients or torch_gradients(model, self.criterion, self.measure)
+            self.learn = shared_step(group, gradients, list(model.parameters()), optimizer)
         self.before_epoch: Callable[[int], None] | None = None
         if committee is not None:
             assert not isinstance(engine, NativeEngine1998)

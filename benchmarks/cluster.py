@@ -1,0 +1,223 @@
+"""Ray against one process: a study that loses a worker, and a batch reading that is killed.
+
+Run: `.venv/bin/python benchmarks/cluster.py study [--seeds 4] [--flags ...]`
+     `.venv/bin/python benchmarks/cluster.py read [--pictures 200000]`
+     `.venv/bin/python benchmarks/cluster.py speed [--pictures 10000] [--rounds 3]`
+
+`study`: `lenet study --ray` with two workers, of which one is killed with SIGKILL half-way, against
+`lenet study` without Ray: the records must be equal in everything but times. `read`: MNIST's
+training images, over and over, as PNG in Parquet files, are read by one process and by
+`lenet predict --ray`, which is killed with SIGKILL half-way, its workers too, and resumed; the
+results must have equal rows, none missing or twice. `speed`: pictures a second of both, in turns,
+start-up included and left out. Prints one line of JSON at the end.
+"""
+
+import argparse
+import io
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from lenet.data import load
+from lenet.records import environment
+
+LENET = [sys.executable, "-m", "lenet"]
+ROWS_A_GROUP = 1000
+
+
+def processes(*words: str) -> list[int]:
+    """Return the processes whose command line has all these words."""
+    found = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True)
+    return [int(x.split()[0]) for x in found.stdout.splitlines() if all(w in x for w in words)]
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process started, and those that they did."""
+    found = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True)
+    parents = {int(a): int(b) for a, b in (x.split() for x in found.stdout.splitlines())}
+    known = {pid}
+    while more := {child for child, parent in parents.items() if parent in known} - known:
+        known |= more
+    return sorted(known - {pid})
+
+
+def epochs_done(study: Path) -> int:
+    """Return how many epochs of a study are on the disk."""
+    return sum(len(path.read_text().splitlines()) for path in study.glob("seed-*/metrics.jsonl"))
+
+
+def figures(study: Path) -> Any:
+    """Return a study's record without its times and without where they were taken."""
+    record = json.loads((study / "study.json").read_text())
+    del record["environment"], record["command"], record["summary"]["training_s"]
+    for each in record["runs"]:
+        del each["training_s"]
+    return record
+
+
+def measure_study(seeds: int, flags: list[str], folder: Path) -> dict[str, Any]:
+    """Kill a worker of a study on Ray, and compare with one without Ray."""
+    command = [*LENET, "study", *flags, "--quiet", "--seeds", str(seeds), "--out"]
+    started = time.perf_counter()
+    child = subprocess.Popen([*command, str(folder / "ray"), "--ray"], stdout=subprocess.DEVNULL)
+    epochs = 0
+    while True:
+        recipes = list((folder / "ray").glob("seed-*/recipe.json"))
+        if recipes:
+            epochs = json.loads(recipes[0].read_text())["recipe"]["epochs"]
+        if epochs and epochs_done(folder / "ray") >= seeds * epochs // 2:
+            break
+        time.sleep(0.1)
+    workers = [pid for pid in descendants(child.pid) if pid in processes("ray::_run_there")]
+    os.kill(workers[0], signal.SIGKILL)
+    status = child.wait()
+    seconds = time.perf_counter() - started
+    subprocess.run([*command, str(folder / "here")], check=True, stdout=subprocess.DEVNULL)
+    sessions = [
+        json.loads((folder / "ray" / f"seed-{seed}" / "record.json").read_text())["num_sessions"]
+        for seed in range(seeds)
+    ]
+    models = [f"seed-{seed}/model.safetensors" for seed in range(seeds)]
+    return {
+        "seeds": seeds,
+        "workers_at_the_kill": len(workers),
+        "status": status,
+        "seconds": seconds,
+        "num_sessions": sessions,
+        "records_equal": figures(folder / "ray") == figures(folder / "here"),
+        "model_files_equal": sum(
+            (folder / "ray" / m).read_bytes() == (folder / "here" / m).read_bytes() for m in models
+        ),
+    }
+
+
+def write_pictures(path: Path, num_pictures: int) -> None:
+    """Write MNIST's training images, over and over, as PNG into a Parquet file."""
+    digits = load("mnist", "train")
+    encoded: list[bytes] = []
+    for image in digits.images[:num_pictures].numpy():
+        stream = io.BytesIO()
+        Image.fromarray(image).save(stream, "PNG")
+        encoded.append(stream.getvalue())
+    places = [i % len(encoded) for i in range(num_pictures)]
+    table = pa.table(
+        {
+            "image": [encoded[i] for i in places],
+            "label": digits.labels.numpy()[: len(encoded)][places],
+        }
+    )
+    pq.write_table(table, path, row_group_size=ROWS_A_GROUP)
+
+
+def rows_of(folder: Path) -> Any:
+    """Return a result as one table, in the order of its files."""
+    return pa.concat_tables([pq.read_table(path) for path in sorted(folder.glob("part-*"))])
+
+
+def read(pictures: Path, out: Path, *flags: str) -> float:
+    """Read pictures into a folder; return the seconds it took."""
+    started = time.perf_counter()
+    command = [*LENET, "predict", str(pictures), "--out", str(out), *flags]
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
+def reading_s(out: Path) -> float:
+    """Return the seconds between the first and the last file of a result."""
+    times = [path.stat().st_mtime for path in out.glob("part-*")]
+    return max(times) - min(times)
+
+
+def measure_reading(num_pictures: int, folder: Path) -> dict[str, Any]:
+    """Kill a reading on Ray, resume it, and compare with one in a single process."""
+    pictures, here, there = folder / "pictures.parquet", folder / "here", folder / "there"
+    write_pictures(pictures, num_pictures)
+    num_parts = -(-num_pictures // ROWS_A_GROUP)
+    command = [*LENET, "predict", str(pictures), "--out", str(there), "--ray"]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(list(there.glob("part-*"))) < num_parts // 2:
+        time.sleep(0.05)
+    for pid in [child.pid, *descendants(child.pid)]:
+        os.kill(pid, signal.SIGKILL)
+    child.wait()
+    done = {path.name: path.stat().st_mtime_ns for path in there.glob("part-*")}
+    resumed_s = read(pictures, there, "--ray")
+    untouched = all((there / name).stat().st_mtime_ns == when for name, when in done.items())
+    single_s = read(pictures, here)
+    ours, theirs = rows_of(there), rows_of(here)
+    labels = pq.read_table(pictures, columns=["label"])["label"].to_pylist()
+    right = sum(str(a) == b for a, b in zip(labels, theirs["label"].to_pylist(), strict=True))
+    return {
+        "pictures": num_pictures,
+        "parts": num_parts,
+        "parts_at_the_kill": len(done),
+        "parts_left_untouched": untouched,
+        "rows": len(ours),
+        "different_rows": len(set(ours["path"].to_pylist())),
+        "tables_equal": ours.equals(theirs),
+        "labels_right": right,
+        "single_s": single_s,
+        "resumed_s": resumed_s,
+    }
+
+
+def measure_speed(num_pictures: int, rounds: int, folder: Path) -> dict[str, Any]:
+    """Time both ways in turns."""
+    pictures = folder / "pictures.parquet"
+    write_pictures(pictures, num_pictures)
+    ways: dict[str, list[str]] = {"one process": [], "Ray Data": ["--ray"]}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
+    for i in range(rounds):
+        for name, flags in ways.items():
+            out = folder / f"{name}-{i}"
+            seconds = read(pictures, out, *flags)
+            # The first file marks the end of start-up; its own pictures are left out.
+            rest = num_pictures - ROWS_A_GROUP
+            found[name].append({"seconds": seconds, "pictures_per_s": rest / reading_s(out)})
+            print(name, found[name][-1], file=sys.stderr, flush=True)
+    return {
+        "pictures": num_pictures,
+        "rounds": found,
+        "median": {
+            name: {key: median(each[key] for each in all_) for key in all_[0]}
+            for name, all_ in found.items()
+        },
+    }
+
+
+def main() -> int:
+    """Run a part and print its figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=("study", "read", "speed"))
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--flags", default="fast", help="of `lenet study`, in one word")
+    parser.add_argument("--pictures", type=int, default=0, help="0: what the part is made for")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work)
+        if options.part == "study":
+            found = measure_study(options.seeds, shlex.split(options.flags), folder)
+        elif options.part == "read":
+            found = measure_reading(options.pictures or 200_000, folder)
+        else:
+            found = measure_speed(options.pictures or 10_000, options.rounds, folder)
+    result = {"benchmark": "cluster", "part": options.part, **found, "environment": environment()}
+    print(json.dumps(result))
+    return 0 if found.get("records_equal", True) and found.get("tables_equal", True) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

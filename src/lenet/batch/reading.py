@@ -1,0 +1,193 @@
+"""Read many pictures into Parquet: from Parquet with an image column, tar shards or folders.
+
+The work is cut into units (a row group, a shard, some hundred files of a folder). Each becomes one
+file of the result, written whole or not at all, so that a command that was stopped goes on with the
+units that are missing, and no row is read into the result twice or left out. A manifest holds what
+the units are of; a result is never continued over other pictures or with another model.
+"""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Generator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from lenet.batch.units import Source, Unit, cut_units, find_sources, pictures_of
+from lenet.cluster import connected
+from lenet.errors import LeNetError, PictureError, RunError
+from lenet.files import remove_temporaries, replacing, write_text
+from lenet.reader import PRETRAINED, Reader, describe_digit
+
+MANIFEST_FILE = "_manifest.json"
+"""Underscores, so that those who read a folder of Parquet files pass over it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """A whole reading: the pictures, and how they are read."""
+
+    out: Path
+    units: tuple[Unit, ...]
+    column: str
+    model: Path | None
+    reject: float
+
+    @property
+    def left(self) -> list[Unit]:
+        """Units whose file is not there yet."""
+        return [unit for unit in self.units if not (self.out / unit.part).is_file()]
+
+
+def plan(
+    out: Path, names: Sequence[str], *, column: str, model: Path | None, reject: float
+) -> Batch:
+    """Find the units, and begin or go on with a result.
+
+    Args:
+        out: Folder of the result.
+        names: Parquet files, tar shards, pictures, and folders of any of them.
+        column: Of the images in Parquet: their files' bytes, or a struct with a field `bytes`.
+        model: As for `Reader.from_model`; None for the package's own.
+        reject: No label is given below this probability.
+
+    Raises:
+        PictureError: Nothing to read.
+        RunError: The folder holds something else, or a result of other pictures or settings.
+    """
+    _require_pyarrow()
+    sources = [path for name in names for path in find_sources(name)]
+    units = cut_units(sources, column)
+    digest = hashlib.sha256(json.dumps([asdict(unit) for unit in units]).encode())
+    for source in sources:
+        status = os.stat(source)
+        digest.update(f"{source} {status.st_size} {status.st_mtime_ns}".encode())
+    manifest = {
+        "sources": digest.hexdigest(),
+        "num_units": len(units),
+        "column": column,
+        "model": _model_hash(model),
+        "reject": reject,
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    remove_temporaries(out)
+    path = out / MANIFEST_FILE
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        changed = [key for key in manifest if found.get(key) != manifest[key]]
+        if changed:
+            raise RunError(
+                f"{out}: holds a result of other {', '.join(changed)}; name another folder"
+            )
+    elif any(out.iterdir()):
+        raise RunError(f"{out}: expected a new or empty folder, found other files")
+    else:
+        write_text(path, json.dumps(manifest, indent=1) + "\n")
+    return Batch(out=out, units=tuple(units), column=column, model=model, reject=reject)
+
+
+def read_here(batch: Batch) -> Generator[int]:
+    """Read what is left in this process; yield the number of pictures of each unit."""
+    for unit in batch.left:
+        yield _read_unit(batch, unit)
+
+
+def read_on_ray(batch: Batch, address: str) -> Generator[int]:
+    """Read what is left with Ray Data; yield the number of pictures of each unit.
+
+    The result's folder must be one that all machines see.
+
+    Raises:
+        ClusterError: There is no such cluster.
+    """
+    left = batch.left
+    if not left:
+        return
+    with connected(address) as ray:
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = context.print_on_execution_start = False
+        # A block a unit, so that each is a task, which Ray does again where its process was lost.
+        items = ray.data.from_items(
+            [{"unit": json.dumps(asdict(unit))} for unit in left], override_num_blocks=len(left)
+        )
+        settings = replace(batch, out=batch.out.absolute(), units=())
+
+        def read(row: dict[str, Any]) -> dict[str, Any]:
+            return {"num_pictures": _read_unit(settings, Unit(**json.loads(row["unit"])))}
+
+        for row in items.map(read, num_cpus=1).iter_rows():
+            yield int(row["num_pictures"])
+
+
+def count(batch: Batch) -> dict[str, int]:
+    """Return how many pictures of the result have each status: read, rejected, empty or error."""
+    import pyarrow.parquet as pq
+
+    found: Counter[str] = Counter()
+    for unit in batch.units:
+        found.update(pq.read_table(batch.out / unit.part, columns=["status"])[0].to_pylist())
+    return dict(found)
+
+
+def _require_pyarrow() -> None:
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError:
+        raise LeNetError("--out needs pyarrow: pip install 'lenet[cluster]'") from None
+
+
+def _model_hash(model: Path | None) -> str:
+    if model is not None:
+        path = model / "model.safetensors" if model.is_dir() else model
+        try:
+            return hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise RunError(f"{path}: {error.strerror}") from None
+    with as_file(files("lenet").joinpath("pretrained", PRETRAINED)) as path:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@cache
+def _reader(model: Path | None) -> Reader:
+    return Reader.from_pretrained() if model is None else Reader.from_model(model)
+
+
+def _read_unit(batch: Batch, unit: Unit) -> int:
+    """Read a unit and write its file; return its number of pictures."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    reader = _reader(batch.model)
+    rows = [
+        _row(name, source, reader, batch.reject) for name, source in pictures_of(unit, batch.column)
+    ]
+    table = pa.Table.from_pylist(rows, schema=_schema())
+    with replacing(batch.out / unit.part) as temporary:
+        pq.write_table(table, temporary)
+    return len(rows)
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    text, real = pa.string(), pa.float64()
+    return pa.schema(
+        [
+            ("path", text), ("label", text), ("probability", real), ("second", text),
+            ("second_probability", real), ("status", text), ("best", text),
+            ("box", pa.list_(pa.int32())), ("error", text),
+        ]
+    )  # fmt: skip
+
+
+def _row(name: str, source: Source, reader: Reader, reject: float) -> dict[str, Any]:
+    try:
+        if isinstance(source, PictureError):
+            raise source
+        return {**describe_digit(name, reader.read_digit(source), reject), "error": None}
+    except PictureError as error:
+        return {"path": name, "status": "error", "error": str(error)}

@@ -1,0 +1,158 @@
+"""What a batch reading is cut into: row groups of Parquet files, tar shards, some hundred files."""
+
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lenet.errors import LeNetError, PictureError
+from lenet.images.decode import MAX_BYTES, SUFFIXES
+
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+FILES_A_UNIT = 500
+
+Source = bytes | str | PictureError
+"""A picture's bytes, its path, or why there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """What becomes one file of the result."""
+
+    number: int
+    kind: str
+    """"parquet", "tar" or "files"."""
+    paths: tuple[str, ...]
+    """One, or for "files" each picture's."""
+    row_group: int = 0
+    first_row: int = 0
+    """Of the row group in its file, so that a row's name says where it is."""
+
+    @property
+    def part(self) -> str:
+        """Name of its file in the result; these sort as the pictures were given."""
+        return f"part-{self.number:06}.parquet"
+
+
+def find_sources(name: str) -> Iterator[str]:
+    """Yield the files of a name, a folder's in the order of their names.
+
+    Raises:
+        PictureError: There are none.
+    """
+    suffixes = (".parquet", *TAR_SUFFIXES, *SUFFIXES)
+    path = os.path.abspath(name)
+    if not os.path.isdir(path):
+        if not os.path.isfile(path):
+            raise PictureError(f"{name}: no such file or folder")
+        yield path
+        return
+    found = False
+    for folder, subfolders, names in os.walk(path):
+        subfolders.sort()
+        for file in sorted(names):
+            # Underscores and dots: what other programs leave beside Parquet files.
+            if file.lower().endswith(suffixes) and file[0] not in "._":
+                found = True
+                yield os.path.join(folder, file)
+    if not found:
+        raise PictureError(f"{name}: no pictures, tar or Parquet files in this folder")
+
+
+def cut_units(sources: Sequence[str], column: str) -> list[Unit]:
+    """Return the units of files, in their order.
+
+    Args:
+        sources: Paths.
+        column: Of the images in Parquet files.
+
+    Raises:
+        PictureError: A Parquet file is none, or has no such column.
+    """
+    units: list[Unit] = []
+    pictures: list[str] = []
+
+    def take_pictures() -> None:
+        for start in range(0, len(pictures), FILES_A_UNIT):
+            chunk = tuple(pictures[start : start + FILES_A_UNIT])
+            units.append(Unit(number=len(units), kind="files", paths=chunk))
+        pictures.clear()
+
+    for path in sources:
+        if path.endswith(".parquet"):
+            take_pictures()
+            first = 0
+            for group, num_rows in enumerate(_row_groups(path, column)):
+                units.append(
+                    Unit(
+                        number=len(units),
+                        kind="parquet",
+                        paths=(path,),
+                        row_group=group,
+                        first_row=first,
+                    )
+                )
+                first += num_rows
+        elif path.endswith(TAR_SUFFIXES):
+            take_pictures()
+            units.append(Unit(number=len(units), kind="tar", paths=(path,)))
+        else:
+            pictures.append(path)
+    take_pictures()
+    return units
+
+
+def _row_groups(path: str, column: str) -> list[int]:
+    """Return the number of rows of each row group."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            names, metadata = file.schema_arrow.names, file.metadata
+            if column not in names:
+                raise PictureError(f"{path}: no column `{column}`; there is: {', '.join(names)}")
+            return [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    except (OSError, pa.ArrowException) as error:
+        if isinstance(error, LeNetError):
+            raise
+        raise PictureError(f"{path}: not a Parquet file ({error})") from None
+
+
+def pictures_of(unit: Unit, column: str) -> Iterator[tuple[str, Source]]:
+    """Yield the name of each picture of a unit, and the picture."""
+    if unit.kind == "parquet":
+        return _parquet_pictures(unit, column)
+    if unit.kind == "tar":
+        return _tar_pictures(unit.paths[0])
+    return ((path, path) for path in unit.paths)
+
+
+def _parquet_pictures(unit: Unit, column: str) -> Iterator[tuple[str, Source]]:
+    """Yield a row group's pictures; a row's name is its file and its place in it, from 0."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(unit.paths[0]) as file:
+        values = file.read_row_group(unit.row_group, columns=[column]).column(column)
+    for place, value in enumerate(values, start=unit.first_row):
+        content = value.as_py()
+        if isinstance(content, dict):  # as Hugging Face's data sets hold images
+            content = content.get("bytes")
+        is_bytes = isinstance(content, bytes)
+        yield (
+            f"{unit.paths[0]}#{place}",
+            content if is_bytes else PictureError(f"no bytes in `{column}`"),
+        )
+
+
+def _tar_pictures(path: str) -> Iterator[tuple[str, Source]]:
+    """Yield a shard's pictures in their order; other members, such as labels, are passed over."""
+    try:
+        with tarfile.open(path, "r|*") as shard:
+            for member in shard:
+                if member.isfile() and member.name.lower().endswith(tuple(SUFFIXES)):
+                    stream = shard.extractfile(member)
+                    content = stream.read(MAX_BYTES + 1) if stream is not None else b""
+                    yield f"{path}/{member.name}", content
+    except (tarfile.TarError, EOFError, OSError) as error:
+        yield path, PictureError(f"not a tar file, or cut short ({error})")

@@ -1,0 +1,43 @@
+"""Ray, where it is installed: a cluster that is there, or one of this machine's own cores."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lenet.errors import ClusterError
+
+LOCAL = "local"
+"""The address that starts a cluster on this machine, for as long as the command runs."""
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """Connect to a cluster, and yield the module `ray`.
+
+    Args:
+        address: Of its head, such as "10.0.0.1:6379", "auto" for that which runs here, or `LOCAL`.
+
+    Raises:
+        ClusterError: Ray is not installed, or there is no cluster at that address.
+    """
+    # Ray asks at import. Nothing is sent anywhere.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # A GPU stays visible to tasks that ask for none, as it is to processes without Ray.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ImportError:
+        raise ClusterError("--ray needs Ray: pip install 'lenet[cluster]'") from None
+    settings: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    if address == LOCAL:
+        settings["include_dashboard"] = False
+    try:
+        ray.init(address=address, **settings)
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ClusterError(f"no Ray cluster at `{address}`: {first}") from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()

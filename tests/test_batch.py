@@ -1,0 +1,166 @@
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from lenet import cli
+from lenet.errors import PictureError
+from lenet.reader import Reader, describe_digit
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+
+@pytest.fixture(scope="session")
+def pictures(seven: Image.Image) -> list[bytes]:
+    """Sevens of several sizes, and one file that is no picture."""
+    found = []
+    for size in (300, 200, 120, 60, 40):
+        stream = io.BytesIO()
+        seven.resize((size, size)).save(stream, "PNG")
+        found.append(stream.getvalue())
+    return [*found, b"no picture"]
+
+
+def expected(name: str, content: bytes) -> dict[str, Any]:
+    try:
+        digit = Reader.from_pretrained().read_digit(content)
+    except PictureError as error:
+        empty = dict.fromkeys(describe_digit("", Reader.from_pretrained().read_digit(BLANK), 0))
+        return {**empty, "path": name, "status": "error", "error": str(error)}
+    row = describe_digit(name, digit, 0)
+    return {**row, "box": None if row["box"] is None else list(row["box"]), "error": None}
+
+
+def blank() -> bytes:
+    stream = io.BytesIO()
+    Image.new("L", (40, 40), 255).save(stream, "PNG")
+    return stream.getvalue()
+
+
+BLANK = blank()
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    tables = [pq.read_table(path) for path in sorted(folder.glob("part-*.parquet"))]
+    rows: list[dict[str, Any]] = pa.concat_tables(tables).to_pylist()
+    return rows
+
+
+def write_parquet(path: Path, column: str, values: list[Any]) -> str:
+    pq.write_table(pa.table({column: values}), path, row_group_size=2)
+    return str(path)
+
+
+@pytest.mark.parametrize("form", ["bytes", "struct"])
+def test_a_parquet_file_is_read_row_by_row(
+    form: str, pictures: list[bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = [{"bytes": p, "path": "x"} for p in pictures] if form == "struct" else pictures
+    source, out = write_parquet(tmp_path / "p.parquet", "image", [*values, None]), tmp_path / "out"
+    assert cli.main(["predict", source, "--out", str(out)]) == 1
+    names = [f"{source}#{i}" for i in range(7)]
+    wanted = [expected(name, p) for name, p in zip(names, pictures, strict=False)]
+    *found, last = rows_of(out)
+    assert found == wanted
+    assert (last["path"], last["error"]) == (names[6], "no bytes in `image`")
+    assert len(list(out.glob("part-*"))) == 4
+    assert "7 pictures in" in (printed := capsys.readouterr().out)
+    assert "2 error, 5 read" in printed
+    # Those who read a folder of Parquet files pass over the manifest.
+    assert pq.read_table(out).num_rows == 7
+
+
+def test_shards_and_folders_are_read_in_order(pictures: list[bytes], tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / "b").mkdir(parents=True)
+    for name, content in (("a.png", pictures[0]), ("b/c.png", pictures[1]), ("note.txt", b"")):
+        (folder / name).write_bytes(content)
+    with tarfile.open(folder / "b" / "d.tar", "w") as shard:
+        for name, content in (("0.png", pictures[2]), ("0.cls", b"7"), ("1.png", pictures[3])):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            shard.addfile(member, io.BytesIO(content))
+    whole = (folder / "b" / "d.tar").read_bytes()
+    (folder / "e.tar").write_bytes(whole[:300])
+    assert cli.main(["predict", str(folder), "--out", str(tmp_path / "out")]) == 1
+    *found, broken = rows_of(tmp_path / "out")
+    names = ["a.png", "e.tar", "b/c.png", "b/d.tar/0.png", "b/d.tar/1.png"]
+    contents = [pictures[i] for i in (0, 1, 2, 3)]
+    del names[1]
+    by_name = {row["path"]: row for row in [*found, broken]}
+    for name, content in zip(names, contents, strict=True):
+        assert by_name[str(folder / name)] == expected(str(folder / name), content)
+    assert "cut short" in by_name[str(folder / "e.tar")]["error"]
+
+
+def test_what_was_read_is_not_read_again(
+    pictures: list[bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = write_parquet(tmp_path / "p.parquet", "image", pictures[:5]), tmp_path / "out"
+    command = ["predict", source, "--out", str(out)]
+    assert cli.main(command) == 0
+    before = rows_of(out)
+    kept = out / "part-000000.parquet"
+    when = kept.stat().st_mtime_ns
+    (out / "part-000001.parquet").unlink()
+    # What a process that was killed left half-written.
+    (out / ".part-000001.parquet.0123abcd.tmp").write_bytes(b"half")
+    capsys.readouterr()
+    assert cli.main(command) == 0
+    assert "1 of 3 parts to read" in capsys.readouterr().err
+    assert rows_of(out) == before
+    assert kept.stat().st_mtime_ns == when
+    assert not list(out.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--reject", "0.9"], "holds a result of other reject"),
+        (["--column", "label"], "no column `label`; there is: image"),
+        (["--json"], "`--out` excludes"),
+    ],
+)
+def test_a_result_is_not_continued_otherwise(
+    flags: list[str],
+    message: str,
+    pictures: list[bytes],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source, out = write_parquet(tmp_path / "p.parquet", "image", pictures[:2]), tmp_path / "out"
+    command = ["predict", source, "--out", str(out)]
+    assert cli.main(command) == 0
+    assert cli.main([*command, *flags]) == 1
+    assert message in capsys.readouterr().err
+    write_parquet(tmp_path / "p.parquet", "image", pictures[:3])
+    assert cli.main(command) == 1
+    assert "holds a result of other sources" in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_at_all_is_one_clear_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
+    (tmp_path / "empty").mkdir()
+    for source, message in (
+        ("broken.parquet", "not a Parquet file"),
+        ("empty", "no pictures, tar or Parquet files"),
+        ("missing", "no such file or folder"),
+    ):
+        assert cli.main(["predict", str(tmp_path / source), "--out", str(out)]) == 1
+        assert message in capsys.readouterr().err
+    assert cli.main(["predict", "x.png", "--ray"]) == 1
+    assert "`--ray` needs `--out`" in capsys.readouterr().err
+    out.mkdir(exist_ok=True)
+    (out / "mine.txt").write_text("")
+    pq.write_table(pa.table({"image": [b""]}), tmp_path / "p.parquet")
+    assert cli.main(["predict", str(tmp_path / "p.parquet"), "--out", str(out)]) == 1
+    assert "expected a new or empty folder" in capsys.readouterr().err
+    assert json.dumps([]) == "[]"

@@ -1,0 +1,200 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from lenet.commands import _find_run
+from lenet.errors import RecipeError, RunError
+from lenet.options import TrainOptions
+from lenet.recipes import RECIPES
+from lenet.records import read_run_record
+from lenet.training import create_run, train
+from lenet.training.distributed import (
+    ALONE,
+    Group,
+    Step,
+    is_under_torchrun,
+    joined,
+    shared_step,
+    torch_gradients,
+)
+from lenet.training.engines import choose_engine
+from lenet.training.reproducible import build_model
+from lenet.training.stepping import Stepping
+
+SMALL = replace(RECIPES["default"], epochs=3, batch_size=16)
+TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+class Meeting:
+    """Sums tensors over threads, as processes do with gloo."""
+
+    def __init__(self, num_threads: int) -> None:
+        self._barrier = threading.Barrier(num_threads)
+        self._values: list[Tensor] = []
+
+    def sum(self, values: Tensor) -> Tensor:
+        self._values.append(values)
+        self._barrier.wait()
+        total = torch.stack(self._values).sum(0)
+        if self._barrier.wait() == 0:
+            self._values.clear()
+        self._barrier.wait()
+        return total
+
+
+def gradients_of(engine: str, model: nn.Module) -> Step:
+    if engine == "torch":
+        return torch_gradients(model, nn.CrossEntropyLoss(label_smoothing=0.02), None)
+    found = choose_engine("native", model, label_smoothing=0.02)  # type: ignore[arg-type]
+    assert found is not None
+    return found.loss_and_gradients
+
+
+@pytest.mark.parametrize("engine", ["native", "torch"])
+@pytest.mark.parametrize(("batch_size", "world_size"), [(16, 2), (16, 3), (7, 2), (2, 3), (1, 2)])
+def test_a_step_of_shares_is_the_step_of_the_batch(
+    engine: str, batch_size: int, world_size: int, shared_kernels: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(batch_size, 1, 28, 28, generator=generator)
+    labels = torch.randint(0, 10, (batch_size,), generator=generator)
+    meeting = Meeting(world_size)
+    monkeypatch.setattr(Group, "sum", lambda self, values: meeting.sum(values))
+
+    def step(rank: int, world_size: int) -> None:
+        model = networks[rank]
+        parameters = list(model.parameters())
+        optimizer = torch.optim.SGD(parameters, lr=0.1)
+        mine = slice(batch_size * rank // world_size, batch_size * (rank + 1) // world_size)
+        learn = shared_step(
+            Group(rank, world_size), gradients_of(engine, model), parameters, optimizer
+        )
+        scores[rank] = learn(x[mine], labels[mine])
+        models[rank] = [p.detach() for p in parameters]
+
+    # Not in the threads: PyTorch's generator is one for all.
+    networks = [build_model(SMALL, 0) for _ in range(world_size)]
+    scores: dict[int, object] = {}
+    models: dict[int, Sequence[Tensor]] = {}
+    threads = [threading.Thread(target=step, args=(r, world_size)) for r in range(world_size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    whole = build_model(SMALL, 0)
+    expected = gradients_of(engine, whole)(x, labels)
+    torch.optim.SGD(whole.parameters(), lr=0.1).step()
+    for rank in range(world_size):
+        for ours, p in zip(models[rank], whole.parameters(), strict=True):
+            torch.testing.assert_close(ours, p.detach(), rtol=1e-5, atol=1e-7)
+        assert scores[rank] == scores[0]
+    found = scores[0]
+    assert found.num_images == batch_size  # type: ignore[attr-defined]
+    assert found.num_correct == expected.num_correct  # type: ignore[attr-defined]
+    assert found.loss == pytest.approx(expected.loss, rel=1e-5)  # type: ignore[attr-defined]
+
+
+def test_one_process_alone_has_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in TORCHRUN:
+        monkeypatch.delenv(name, raising=False)
+    assert not is_under_torchrun()
+    with joined(torch.device("cpu")) as group:
+        assert group is ALONE
+        assert group.is_first
+        assert group.from_first(lambda: 3) == 3
+        values = torch.ones(2)
+        assert group.sum(values) is values
+
+
+def test_others_that_cannot_be_reached_are_one_clear_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in zip(TORCHRUN, ("0", "2", "127.0.0.1", "none"), strict=True):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RunError, match="can't be reached"), joined(torch.device("cpu")):
+        pass
+
+
+def test_what_learns_one_image_at_a_time_cannot_be_shared() -> None:
+    recipe = RECIPES["lecun1998"]
+    model = build_model(recipe, 0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(RecipeError, match="nothing to share among 2 processes"):
+        Stepping(
+            recipe, 0, model, optimizer, None, torch.zeros(70, 28, 28), group=Group(0, 2)
+        )  # fmt: skip
+
+
+def test_a_command_that_torchrun_starts_anew_goes_on(
+    tmp_path: Path, tiny_mnist: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run"
+    options = TrainOptions(settings=SMALL, out=path)
+    run = create_run(path, "default", SMALL, 0)
+    with pytest.raises(RunError, match="found a run"):
+        _find_run(options, "default", [])
+    for name in TORCHRUN:
+        monkeypatch.setenv(name, "0")
+    assert _find_run(options, "default", []) == run
+    with pytest.raises(RunError, match="found a run"):
+        _find_run(replace(options, settings=replace(SMALL, lr=1.0)), "default", [])
+    train(run)
+    with pytest.raises(RunError, match="found a run"):
+        _find_run(options, "default", [])
+    # Another process than the first may be lost when the record is there already.
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert _find_run(options, "default", []) == run
+
+
+@pytest.mark.real  # five processes that import torch: minutes on a busy machine
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes with Linux's ps")
+def test_two_processes_of_which_one_is_killed_end_as_one_does(
+    tmp_path: Path, everywhere: dict[str, str]
+) -> None:
+    recipe = replace(SMALL, epochs=60, num_val=20)
+    out = tmp_path / "shared"
+    child = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
+            *("--max-restarts", "2", "-m", "lenet", "train", "--epochs", "60", "--quiet"),
+            *("--batch-size", "16", "--num-val", "20", "--out", str(out)),
+        ],
+        env=everywhere,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    while not (out / "metrics.jsonl").exists() and child.poll() is None:
+        time.sleep(0.02)
+    found = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(child.pid)], capture_output=True, text=True
+    )
+    workers = sorted(int(word) for word in found.stdout.split())
+    os.kill(workers[-1], signal.SIGKILL)
+    output, _ = child.communicate()
+    assert child.returncode == 0, output
+    assert output.count("test accuracy") == 1  # one of them speaks
+    assert "Traceback" not in output
+    record = read_run_record(out / "record.json")
+    assert record.num_sessions == 2
+    assert record.device == "cpu, 2 processes"
+    alone = train(create_run(tmp_path / "alone", "default", recipe, 0))
+    assert record.test_accuracy == alone.test_accuracy
+    weights = [load_file(path / "model.safetensors") for path in (out, tmp_path / "alone")]
+    for name in weights[0]:
+        torch.testing.assert_close(weights[0][name], weights[1][name], rtol=1e-3, atol=1e-4)
+    for ours, theirs in zip(record.epochs, alone.epochs, strict=True):
+        assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-4)
+        assert ours.lr == theirs.lr
