@@ -158,8 +158,10 @@ def test_a_command_that_torchrun_starts_anew_goes_on(
     assert _find_run(options, "default", []) == run
 
 
-@pytest.mark.real  # five processes that import torch: minutes on a busy machine
-@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes with Linux's ps")
+@pytest.mark.skipif(
+    sys.platform != "linux" or "LENET_TEST_TORCHRUN" not in os.environ,
+    reason="minutes, and on Linux; LENET_TEST_TORCHRUN=1 runs it",
+)
 def test_two_processes_of_which_one_is_killed_end_as_one_does(
     tmp_path: Path, everywhere: dict[str, str]
 ) -> None:

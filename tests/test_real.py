@@ -84,9 +84,17 @@ def test_benchmarks_run(tmp_path: Path) -> None:
     }
     if find_browsers():
         small["page.py"] = ("--scenes", "1", "--strokes", "1")
-    # callgrind.py and export.py take minutes, reading.py writes the figures of the docs: only what
-    # they wrote is checked, in test_docs.py.
-    by_hand = {"callgrind.py", "cluster.py", "export.py", "reading.py", "torchrun.py"}
+    # These take minutes, need more packages, or write the figures of the docs: only what they wrote
+    # is checked, in test_docs.py. serve_*.py are parts of serve.py.
+    by_hand = {
+        "callgrind.py",
+        "cluster.py",
+        "export.py",
+        "pictures.py",
+        "reading.py",
+        "torchrun.py",
+    }
+    by_hand |= {p.name for p in folder.glob("serve*.py")}
     assert {p.name for p in folder.glob("*.py")} == {"page.py", *small, *by_hand}
     for name, flags in small.items():
         out = run(sys.executable, folder / name, *flags, cwd=tmp_path)
