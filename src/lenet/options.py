@@ -405,7 +405,7 @@ def fill_in(arguments: Sequence[str], flag: str, value: str) -> list[str]:
         ['default', '--ray', 'local', '--json']
     """
     filled = []
-    for word, after in zip(arguments, [*arguments[1:], "--"], strict=True):
+    for word, after in zip(arguments, [*arguments, "--"][1:], strict=True):
         filled += [word, value] if word == flag and after.startswith("-") else [word]
     return filled
 
