@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from lenet.export.browser import find_browsers
-
 ROOT = Path(__file__).resolve().parent.parent
 
 pytestmark = pytest.mark.real
@@ -69,36 +67,6 @@ def test_the_built_wheel_runs_in_an_empty_environment(tmp_path: Path) -> None:
     found = json.loads(run(lenet, "evaluate", "runs/default-seed0", "--json", cwd=tmp_path))
     assert found["accuracy"] > 0.9
     assert (tmp_path / "runs" / "default-seed0" / "report.html").is_file()
-
-
-def test_benchmarks_run(tmp_path: Path) -> None:
-    folder = ROOT / "benchmarks"
-    small = {
-        "engines.py": ("--seeds", "1"),
-        "growth.py": ("--rounds", "1", "--images", "640"),
-        "kill_resume.py": ("--kills", "2", "--epochs", "2"),
-        "lecun1998.py": ("road", "--seeds", "1", "--epochs", "1", "--num-train", "500"),
-        "step.py": ("--rounds", "1"),
-        "study.py": ("time", "--seeds", "2", "--epochs", "1", "--rounds", "1", "--only", "study"),
-        "time_to_accuracy.py": ("--seeds", "1", "--notebook-epochs", "1", "--images", "6000"),
-    }
-    if find_browsers():
-        small["page.py"] = ("--scenes", "1", "--strokes", "1")
-    # These take minutes, need more packages, or write the figures of the docs: only what they wrote
-    # is checked, in test_docs.py. serve_*.py are parts of serve.py.
-    by_hand = {
-        "callgrind.py",
-        "cluster.py",
-        "export.py",
-        "pictures.py",
-        "reading.py",
-        "torchrun.py",
-    }
-    by_hand |= {p.name for p in folder.glob("serve*.py")}
-    assert {p.name for p in folder.glob("*.py")} == {"page.py", *small, *by_hand}
-    for name, flags in small.items():
-        out = run(sys.executable, folder / name, *flags, cwd=tmp_path)
-        assert json.loads(out.splitlines()[-1])["benchmark"] == name.removesuffix(".py")
 
 
 def test_the_paper_s_effective_rates_of_the_first_pass(tmp_path: Path) -> None:
