@@ -15,14 +15,14 @@ from lenet.study.tasks import LOSSES_OF_ONE_SEED, Outcome, SeedTask, run_task
 
 
 def share_cores(tasks: Sequence[SeedTask], num_jobs: int, num_cores: int) -> list[SeedTask]:
-    """Return the tasks with their numbers of threads: a core each, the last ones what is left.
+    """Return the tasks with their numbers of cores: one each, the last ones what is left.
 
     Example: of three tasks on two cores, two at a time, the third will be alone.
     """
     num_last = len(tasks) % num_jobs or num_jobs
     shares = [num_jobs] * (len(tasks) - num_last) + [num_last] * num_last
     return [
-        replace(task, num_threads=max(1, num_cores // share))
+        replace(task, max_cores=max(1, num_cores // share))
         for task, share in zip(tasks, shares, strict=True)
     ]
 

@@ -30,8 +30,8 @@ class SeedTask:
     """As for `lenet.training.train`."""
     engine: str = "auto"
     """Likewise."""
-    num_threads: int = 1
-    """Likewise."""
+    max_cores: int = 1
+    """Likewise; changes no result."""
     data_dir: Path | None = None
     """Likewise."""
 
@@ -72,6 +72,6 @@ def run_task(task: SeedTask) -> RunRecord:
         run,
         device=task.device,
         engine=task.engine,
-        num_threads=task.num_threads,
+        max_cores=task.max_cores,
         data_dir=task.data_dir,
     )

@@ -63,6 +63,7 @@ def train(
     device: str = "auto",
     engine: str = "auto",
     num_threads: int = 0,
+    max_cores: int = 0,
     data_dir: Path | None = None,
     watcher: Watcher | None = None,
     group: Group = ALONE,
@@ -75,6 +76,8 @@ def train(
         engine: "auto", "native" (compiled kernels, on the CPU) or "torch".
         num_threads: CPU threads; 0 for one a core with the native engine, whose results do
             not depend on it, and one with torch's, whose results do.
+        max_cores: What the native engine takes where `num_threads` is 0, in a process that shares
+            the machine with others; 0 for all. torch's engine takes one in any case.
         data_dir: Folder with the data set's files; see `lenet.data`.
         watcher: Told what happens.
         group: The processes that share the run; each calls this, the first one's `run` counts.
@@ -97,6 +100,7 @@ def train(
                 device=device,
                 engine=engine,
                 num_threads=num_threads,
+                max_cores=max_cores,
                 data_dir=data_dir,
                 watcher=watcher,
             )
@@ -112,7 +116,7 @@ def train(
                     teachers,
                     group.device or choose_device(device),
                     engine,
-                    num_threads or max(1, num_cores() // group.num_local),
+                    num_threads or max_cores or max(1, num_cores() // group.num_local),
                     data_dir,
                     watcher,
                     group,
