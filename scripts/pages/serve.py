@@ -1,11 +1,9 @@
-"""The tables of docs/serve.md, for `tables.py`."""
+"""The tables of docs/serve.md."""
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "serve.json"
+from pages.sources import read_benchmark
 
 SERVERS = {
     "lenet": "`lenet serve`, `/predict`",
@@ -143,7 +141,7 @@ def serve_hostile_table() -> str:
 
 def read() -> Any:
     """Return the committed results."""
-    return json.loads(RESULTS.read_text())
+    return read_benchmark("serve")
 
 
 TABLES: dict[str, Callable[[], str]] = {

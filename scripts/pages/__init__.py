@@ -1,0 +1,1 @@
+"""The tables that README.md and docs show, a module for each page; `tables.py` writes them."""
