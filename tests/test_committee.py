@@ -243,6 +243,17 @@ def test_seeds_may_share_teachers_and_what_they_said(
     assert (alone.path / MODEL).read_bytes() == second
 
 
+def test_seeds_may_share_teachers_alone(tiny_mnist: None, tmp_path: Path) -> None:
+    recipe = replace(PUPIL, shared_teachers=True, distortion_cycle=0)
+    runs = [create_run(tmp_path / f"seed-{s}", "best", recipe, s) for s in (0, 1)]
+    for run in runs:
+        train(run)
+    folder = committee_folder(runs[0])
+    assert folder == committee_folder(runs[1])
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    assert names == {"teacher-1", "teacher-2"}
+
+
 def test_other_data_and_damaged_views_are_one_clear_error(tiny_mnist: None, tmp_path: Path) -> None:
     recipe = replace(PUPIL, shared_teachers=True)
     first, second = (create_run(tmp_path / f"seed-{s}", "best", recipe, s) for s in (0, 1))
@@ -261,16 +272,22 @@ def test_other_data_and_damaged_views_are_one_clear_error(tiny_mnist: None, tmp_
         train(second)
 
 
-def test_shared_views_are_those_of_every_seed() -> None:
+def test_views_that_come_again_are_those_of_every_seed() -> None:
     recipe = replace(PUPIL, shared_teachers=True)
     places, drawn = torch.arange(21), []
-    for seed, shared in ((0, True), (1, True), (1, False)):
-        changed = replace(recipe, shared_teachers=shared)
+    for seed, changes in (
+        (0, {}),
+        (1, {}),
+        (1, {"shared_teachers": False}),
+        (1, {"distortion_cycle": 0}),
+    ):
+        changed = replace(recipe, **changes)
         sample = Sampling(changed, seed, "torch", torch.device("cpu")).epoch(IMAGES, LABELS, 0)
         assert sample is not None
         drawn.append(sample(places)[0])
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
+    assert torch.equal(drawn[2], drawn[3])
 
 
 def test_both_engines_learn_the_same(pupil: Run, tmp_path: Path) -> None:

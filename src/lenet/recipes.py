@@ -74,7 +74,7 @@ class Recipe:
     teacher_weight: float = 0.0
     """Share of the teachers' mean probabilities in what is learned; the labels have the rest."""
     shared_teachers: bool = False
-    """One committee, and one cycle of distorted images that it is asked about, for all seeds."""
+    """One committee for all seeds, and one cycle of distorted images that it is asked about."""
     order: Literal["shuffled", "constant"] = "shuffled"
     """A new random order for each epoch, or one for all."""
     num_train: int = 0
@@ -119,8 +119,6 @@ class Recipe:
                 f"`teachers` (={self.teachers}) must be 0 when there are `pieces` or `windows`: "
                 "a finished teacher knows no rubbish"
             )
-        if self.shared_teachers and self.distortions != "none" and not self.distortion_cycle:
-            raise RecipeError("`shared_teachers` needs a `distortion_cycle`")
 
     def _check_together(self) -> None:
         """Refuse what would be ignored, or what no code is for."""

@@ -228,7 +228,7 @@ def assemble(
         weight=recipe.teacher_weight,
         label_smoothing=recipe.label_smoothing,
         takes_bytes=engine is not None,
-        folder=committee_folder(run) if recipe.shared_teachers else None,
+        folder=committee_folder(run) if recipe.shared_teachers and sampling.repeats else None,
     )
 
 

@@ -19,12 +19,13 @@ class Sampling:
 
         Args:
             recipe: Names the distortions.
-            seed: Of the run; not asked where a committee is shared, whose views are all runs'.
+            seed: Of the run; not asked where a committee is shared and its views come again, which
+                are all runs' then.
             engine: As for `choose_renderer`, which says what is raised.
             device: Where the images will be.
         """
         self._distortion = DISTORTIONS[recipe.distortions]
-        self._seed = 0 if recipe.shared_teachers else seed
+        self._seed = 0 if recipe.shared_teachers and recipe.distortion_cycle else seed
         self._num_epochs, self._end = recipe.epochs, recipe.distortion_end
         self._cycle = recipe.distortion_cycle
         self._anchors: Anchors | None = None
