@@ -40,7 +40,8 @@ def test_a_digit_is_fitted_and_centred_as_mnist_is() -> None:
     mass = found.image.astype(float)
     for axis in (0, 1):
         centre = (mass.sum(axis=1 - axis) * np.arange(28)).sum() / mass.sum()
-        assert centre == pytest.approx(13.5, abs=0.35)
+        # The centre of mass of MNIST's own digits is 14.0, to a pixel; not the middle, 13.5.
+        assert centre == pytest.approx(14, abs=0.2)
     assert found.image.max() > 200
     assert found.box is not None
     for side, expected in zip(found.box, (55, 35, 145, 165), strict=True):

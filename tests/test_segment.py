@@ -121,6 +121,33 @@ def test_every_pixel_of_ink_is_in_one_piece() -> None:
         assert arc_image(line, arc).shape == (28, 28)
 
 
+@pytest.mark.parametrize("slant", [0.0, 0.3, 0.6])
+def test_a_digit_is_cut_out_of_a_line_as_it_was(slant: float) -> None:
+    """Where it leans little, and is as large as MNIST has it; what leans much is made upright."""
+    images = np.zeros((3, 28, 28), np.uint8)
+    for row in range(4, 24):
+        middle = 14 + round((14 - row) * slant)
+        images[:, row, middle - 1 : middle + 2] = 255
+        images[row // 13, row, middle + 2 : middle + 5] = 255
+    string = make_string(images, np.arange(3), np.random.default_rng(2), length=6, gaps=(4, 4))
+    rgb = np.repeat(string.image[:, :, None] / np.float32(255), 3, axis=2)
+    line = find_lines(rgb)[0]
+    assert len(line.boxes) == 6
+    differences, widths = [], []
+    for arc in find_arcs(line):
+        if arc.end - arc.first == 1:
+            found = arc_image(line, arc).astype(float)
+            original = images[int(string.text[arc.first])].astype(float)
+            # MNIST's digits are centred, which these are not.
+            places = [np.roll(original, (y, x), (0, 1)) for y in range(-4, 5) for x in range(-4, 5)]
+            differences.append(min(np.abs(found - place).mean() for place in places))
+            widths.append(np.ptp(np.nonzero((found > 127).any(axis=0))[0]))
+    if slant < 0.5:
+        assert max(differences) < 4
+    else:
+        assert max(widths) <= 12
+
+
 def test_a_sweep_counts_a_digit_once() -> None:
     line = find_lines(page_of_bars())[0]
 

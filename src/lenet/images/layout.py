@@ -34,6 +34,8 @@ class Patch:
     """(H, W): ink."""
     height: float
     """Of a digit, in pixels of the patch."""
+    slant: float
+    """By how many columns a row it leaned to the right before it was made upright."""
     box: tuple[int, int, int, int]
     """Left, top, right, bottom in the picture, in its pixels."""
     rows: NDArray[np.int64]
@@ -140,6 +142,7 @@ def _cut_out(regions: list[Region], labels: NDArray[np.int32], strength: Grey, s
         parts=parts[:, chosen],
         strength=upright[:, chosen],
         height=float(np.percentile([h for h in heights if h > 0.4 * max(heights)], 60)),
+        slant=slant,
         box=(left // scale, top // scale, -(-right // scale), -(-bottom // scale)),
         rows=rows[:, chosen] // scale,
         columns=columns[:, chosen] // scale,

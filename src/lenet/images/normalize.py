@@ -20,6 +20,9 @@ SIDE = 28
 BOX = 20
 MIN_SIGMAS = 6.0
 """Least contrast of ink in standard deviations of the smoothed paper."""
+MIDDLE = 14.5
+"""Where the centre of mass lies from the top and the left, in pixels: at the middle of the pixel
+of row and column 14, as in MNIST, and not at the middle of the image."""
 THIN = 2.2
 """Strokes thinner than this many pixels of the box are thickened to it; MNIST's mean is 2.5."""
 FINE = 3
@@ -151,12 +154,14 @@ def bounding_box(regions: list[Region]) -> tuple[int, int, int, int]:
     )
 
 
-def to_mnist(strength: Grey, mask: Mask) -> NDArray[np.uint8]:
+def to_mnist(strength: Grey, mask: Mask, *, on_grid: bool = False) -> NDArray[np.uint8]:
     """Make a digit of MNIST's kind.
 
     Args:
         strength: (H, W) ink, any unit.
         mask: (H, W), the pixels that belong to the digit; not empty.
+        on_grid: Move the box by whole pixels, as MNIST's own were; otherwise by subpixels, so that
+            a digit that is a little larger or smaller is nearly the same image.
 
     Returns:
         (28, 28) uint8: fitted into 20x20, centred by mass.
@@ -176,20 +181,27 @@ def to_mnist(strength: Grey, mask: Mask) -> NDArray[np.uint8]:
     fine[side : side + height, side : side + width] = fitted
     if thicken:
         fine = dilate(fine, thicken)
-    # The centre of mass in the middle of 28x28, to a subpixel; then each pixel is a mean.
-    mass = fine.sum()
-    middle = [
-        float((fine.sum(axis=1 - axis) * np.arange(fine.shape[axis])).sum() / mass)
-        for axis in (0, 1)
-    ]
-    half = SIDE * FINE / 2
-    top, left = (max(0, round(m + 0.5 - half)) for m in middle)
+    # Where the image begins; then each pixel is a mean.
+    top, left = (m + 0.5 - MIDDLE * FINE for m in _centre(fine))
+    if on_grid:
+        corner = side - round(thicken)
+        top, left = (corner - FINE * round((corner - start) / FINE) for start in (top, left))
+    top, left = max(0, round(top)), max(0, round(left))
     cut = fine[top : top + SIDE * FINE, left : left + SIDE * FINE]
     field = np.zeros((SIDE * FINE, SIDE * FINE), np.float32)
     field[: cut.shape[0], : cut.shape[1]] = cut
     pixels = field.reshape(SIDE, FINE, SIDE, FINE).mean(axis=(1, 3))
     image: NDArray[np.uint8] = (pixels * 255).round().astype(np.uint8)
     return image
+
+
+def _centre(values: Grey) -> list[float]:
+    """Return the row and the column of the centre of mass."""
+    mass = values.sum()
+    return [
+        float((values.sum(axis=1 - axis) * np.arange(values.shape[axis])).sum() / mass)
+        for axis in (0, 1)
+    ]
 
 
 def _upper_quartile(values: Grey) -> float:

@@ -2,6 +2,7 @@
 (() => {
   const BOX = 20;
   const MIN_SIGMAS = 6;
+  const MIDDLE = 14.5; // where the centre of mass lies from the top and the left, as in MNIST
   const THIN = 2.2; // strokes thinner than this many pixels of the box are thickened to it
   const FINE = 3; // subpixels along each side of a pixel while a digit is fitted into its box
   const { SIDE, SMALL, MIN_CONTRAST, dilate, grey, labelRegions, median, quantile, rint } = lenet;
@@ -192,7 +193,7 @@
     return padded;
   }
 
-  /** Return the top and left of 28 x 28 whose middle is the centre of mass, in subpixels. */
+  /** Return the top and left of 28 x 28 with the centre of mass where MNIST has it, in subpixels. */
   function centre({ width, height, data }) {
     let [mass, down, across] = [0, 0, 0];
     for (let y = 0, i = 0; y < height; y++) {
@@ -202,7 +203,7 @@
         across += data[i] * x;
       }
     }
-    return [down, across].map((sum) => Math.max(0, rint(sum / mass + 0.5 - (SIDE * FINE) / 2)));
+    return [down, across].map((sum) => Math.max(0, rint(sum / mass + 0.5 - MIDDLE * FINE)));
   }
 
   function pixelMean({ width, height, data }, left, top) {
