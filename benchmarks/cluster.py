@@ -1,18 +1,20 @@
 """Ray against one process: a study that loses a worker, and a batch reading that is killed.
 
-Run: `.venv/bin/python benchmarks/cluster.py study [--seeds 4] [--flags ...]`
-     `.venv/bin/python benchmarks/cluster.py read [--pictures 200000]`
-     `.venv/bin/python benchmarks/cluster.py speed [--pictures 10000] [--rounds 3]`
+Run: `.venv/bin/python benchmarks/cluster.py study [--seeds 4] [--flags ...] [--into FILE]`
+     `.venv/bin/python benchmarks/cluster.py read [--pictures 200000] [--into FILE]`
+     `.venv/bin/python benchmarks/cluster.py speed [--pictures 20000] [--rounds 3] [--into FILE]`
 
 `study`: `lenet study --ray` with two workers, of which one is killed with SIGKILL half-way, against
 `lenet study` without Ray: the records must be equal in everything but times. `read`: MNIST's
-training images, over and over, as PNG in Parquet files, are read by one process and by
-`lenet predict --ray`, which is killed with SIGKILL half-way, its workers too, and resumed; the
-results must have equal rows, none missing or twice. `speed`: pictures a second of both, in turns,
-start-up included and left out. Prints one line of JSON at the end.
+70,000 images, then again moved by a pixel, and so on, as PNG in Parquet files, are read by one
+process and by `lenet predict --ray`, which is killed with SIGKILL half-way, its workers too, and
+resumed; the results must have equal rows, none missing or twice. `speed`: pictures a second of one
+process, of one a core and of Ray, in turns, start-up included and left out. Prints one line of JSON
+at the end; --into puts it into a file that holds the last of each part.
 """
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -26,15 +28,20 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
 from lenet.data import load
+from lenet.files import write_text
+from lenet.processes import num_cores
 from lenet.records import environment
 
 LENET = [sys.executable, "-m", "lenet"]
 ROWS_A_GROUP = 1000
+MOVES = [(0, 0), (0, 1), (1, 0), (1, 1), (0, -1), (-1, 0)]
+"""Rows down and columns to the right, of each time that the images come."""
 
 
 def processes(*words: str) -> list[int]:
@@ -104,21 +111,25 @@ def measure_study(seeds: int, flags: list[str], folder: Path) -> dict[str, Any]:
 
 
 def write_pictures(path: Path, num_pictures: int) -> None:
-    """Write MNIST's training images, over and over, as PNG into a Parquet file."""
-    digits = load("mnist", "train")
-    encoded: list[bytes] = []
-    for image in digits.images[:num_pictures].numpy():
-        stream = io.BytesIO()
-        Image.fromarray(image).save(stream, "PNG")
-        encoded.append(stream.getvalue())
-    places = [i % len(encoded) for i in range(num_pictures)]
-    table = pa.table(
-        {
-            "image": [encoded[i] for i in places],
-            "label": digits.labels.numpy()[: len(encoded)][places],
-        }
-    )
-    pq.write_table(table, path, row_group_size=ROWS_A_GROUP)
+    """Write MNIST's images as PNG into a Parquet file, moved by a pixel each time they repeat."""
+    splits = [load("mnist", "train"), load("mnist", "test")]
+    images = np.concatenate([digits.images.numpy() for digits in splits])
+    labels = np.concatenate([digits.labels.numpy() for digits in splits])
+    schema = pa.schema([("image", pa.binary()), ("label", pa.int64())])
+    with pq.ParquetWriter(path, schema) as writer:
+        for start in range(0, num_pictures, ROWS_A_GROUP):
+            rows = range(start, min(start + ROWS_A_GROUP, num_pictures))
+            places = [row % len(images) for row in rows]
+            pictures = [png(images[row % len(images)], MOVES[row // len(images)]) for row in rows]
+            writer.write_table(pa.table({"image": pictures, "label": labels[places]}, schema))
+
+
+def png(image: Any, move: tuple[int, int]) -> bytes:
+    """Return an image, moved, as a PNG file."""
+    stream = io.BytesIO()
+    # A digit is 20x20 at most, within 28x28; so nothing comes out at the other side.
+    Image.fromarray(np.roll(image, move, (0, 1))).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def rows_of(folder: Path) -> Any:
@@ -134,10 +145,13 @@ def read(pictures: Path, out: Path, *flags: str) -> float:
     return time.perf_counter() - started
 
 
-def reading_s(out: Path) -> float:
-    """Return the seconds between the first and the last file of a result."""
+def reading_rate(out: Path, num_pictures: int) -> float:
+    """Return the pictures a second between the end of start-up, and the last file of a result.
+
+    The first file marks the end of start-up; its own pictures are left out.
+    """
     times = [path.stat().st_mtime for path in out.glob("part-*")]
-    return max(times) - min(times)
+    return (num_pictures - ROWS_A_GROUP) / (max(times) - min(times))
 
 
 def measure_reading(num_pictures: int, folder: Path) -> dict[str, Any]:
@@ -150,12 +164,13 @@ def measure_reading(num_pictures: int, folder: Path) -> dict[str, Any]:
     while len(list(there.glob("part-*"))) < num_parts // 2:
         time.sleep(0.05)
     for pid in [child.pid, *descendants(child.pid)]:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     child.wait()
     done = {path.name: path.stat().st_mtime_ns for path in there.glob("part-*")}
     resumed_s = read(pictures, there, "--ray")
     untouched = all((there / name).stat().st_mtime_ns == when for name, when in done.items())
-    single_s = read(pictures, here)
+    single_s = read(pictures, here, "--jobs", "1")
     ours, theirs = rows_of(there), rows_of(here)
     labels = pq.read_table(pictures, columns=["label"])["label"].to_pylist()
     right = sum(str(a) == b for a, b in zip(labels, theirs["label"].to_pylist(), strict=True))
@@ -177,15 +192,19 @@ def measure_speed(num_pictures: int, rounds: int, folder: Path) -> dict[str, Any
     """Time both ways in turns."""
     pictures = folder / "pictures.parquet"
     write_pictures(pictures, num_pictures)
-    ways: dict[str, list[str]] = {"one process": [], "Ray Data": ["--ray"]}
+    cores = num_cores()
+    ways = {
+        "one process": ["--jobs", "1"],
+        f"{cores} processes": ["--jobs", str(cores)],
+        f"Ray Data, {cores} workers": ["--ray"],
+    }
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
     for i in range(rounds):
         for name, flags in ways.items():
             out = folder / f"{name}-{i}"
             seconds = read(pictures, out, *flags)
-            # The first file marks the end of start-up; its own pictures are left out.
-            rest = num_pictures - ROWS_A_GROUP
-            found[name].append({"seconds": seconds, "pictures_per_s": rest / reading_s(out)})
+            rate = reading_rate(out, num_pictures)
+            found[name].append({"seconds": seconds, "pictures_per_s": rate})
             print(name, found[name][-1], file=sys.stderr, flush=True)
     return {
         "pictures": num_pictures,
@@ -205,6 +224,7 @@ def main() -> int:
     parser.add_argument("--flags", default="fast", help="of `lenet study`, in one word")
     parser.add_argument("--pictures", type=int, default=0, help="0: what the part is made for")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--into", type=Path, help="a file of JSON that keeps each part's last")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
@@ -213,8 +233,12 @@ def main() -> int:
         elif options.part == "read":
             found = measure_reading(options.pictures or 200_000, folder)
         else:
-            found = measure_speed(options.pictures or 10_000, options.rounds, folder)
+            found = measure_speed(options.pictures or 20_000, options.rounds, folder)
     result = {"benchmark": "cluster", "part": options.part, **found, "environment": environment()}
+    if options.into is not None:
+        path = options.into
+        parts = json.loads(path.read_text()) if path.exists() else {}
+        write_text(path, json.dumps({**parts, options.part: result}, indent=1) + "\n")
     print(json.dumps(result))
     return 0 if found.get("records_equal", True) and found.get("tables_equal", True) else 1
 

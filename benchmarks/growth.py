@@ -21,10 +21,11 @@ from statistics import median
 import torch
 
 from lenet.data import batches, load
+from lenet.processes import num_cores
 from lenet.recipes import RECIPES
 from lenet.records import environment
 from lenet.training import build_model, training_loop
-from lenet.training.engines import build_optimizer, choose_engine, num_cores, whole_step
+from lenet.training.engines import build_optimizer, choose_engine, whole_step
 
 IMAGES = [6_000, 60_000, 600_000]
 BATCH_SIZES = (8, 16, 32, 64, 128, 256, 512)

@@ -18,10 +18,11 @@ import torch
 
 from lenet.data import batches, load
 from lenet.evaluation import compute_logits, score_logits
+from lenet.processes import num_cores
 from lenet.recipes import RECIPES
 from lenet.records import environment
 from lenet.training import build_model, training_loop
-from lenet.training.engines import build_optimizer, choose_engine, num_cores, whole_step
+from lenet.training.engines import build_optimizer, choose_engine, whole_step
 
 NUM_IMAGES = 12_000
 

@@ -23,10 +23,10 @@ from statistics import NormalDist, mean, median, stdev
 import torch
 
 from lenet.bench.contestants import prepare_notebook_epoch
+from lenet.processes import num_cores
 from lenet.recipes import RECIPES
 from lenet.records import environment
 from lenet.training import create_run, train
-from lenet.training.engines import num_cores
 
 EPOCHS = (1, 2, 3)
 GOALS = (0.9889, 0.99)

@@ -1,13 +1,14 @@
 import io
-import json
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from lenet import cli
+from lenet.batch import plan, read_here
 from lenet.errors import PictureError
 from lenet.reader import Reader, describe_digit
 
@@ -124,6 +125,8 @@ def test_what_was_read_is_not_read_again(
         (["--reject", "0.9"], "holds a result of other reject"),
         (["--column", "label"], "no column `label`; there is: image"),
         (["--json"], "`--out` excludes"),
+        (["--jobs", "-1"], "`jobs` (=-1) must be at least 0"),
+        (["--jobs", "2", "--ray"], "`--jobs` has no effect with `--ray`"),
     ],
 )
 def test_a_result_is_not_continued_otherwise(
@@ -143,6 +146,81 @@ def test_a_result_is_not_continued_otherwise(
     assert "holds a result of other sources" in capsys.readouterr().err
 
 
+def test_a_large_row_group_is_cut_and_processes_read_what_one_does(
+    pictures: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Three rows a unit, two at once: neither ends where the other does.
+    monkeypatch.setattr("lenet.batch.units.ROWS_A_UNIT", 3)
+    monkeypatch.setattr("lenet.batch.units.ROWS_AT_ONCE", 2)
+    source = tmp_path / "P.PARQUET"
+    values = [*pictures[:5], *pictures[4::-1], None]
+    pq.write_table(pa.table({"image": values}), source, row_group_size=7)
+    for jobs in ("1", "2"):
+        command = ["predict", str(source), "--jobs", jobs, "--out", str(tmp_path / jobs)]
+        assert cli.main(command) == 1
+    found = rows_of(tmp_path / "1")
+    assert [row["path"] for row in found] == [f"{source}#{i}" for i in range(11)]
+    wanted = [expected(f"{source}#{i}", p) for i, p in enumerate(values[:10])]
+    assert found[:10] == wanted
+    parts = sorted(path.name for path in (tmp_path / "2").glob("part-*"))
+    assert len(parts) == 5  # 3 + 3 + 1 rows of one row group, 3 + 1 of the other
+    for part in parts:
+        assert pq.read_table(tmp_path / "2" / part).equals(pq.read_table(tmp_path / "1" / part))
+
+
+def test_a_result_inside_the_folder_of_its_pictures_is_none_of_them(
+    pictures: list[bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.png").write_bytes(pictures[0])
+    command = ["predict", str(tmp_path), "--out", str(tmp_path / "labels")]
+    for left in (1, 0):
+        assert cli.main(command) == 0
+        assert f"{left} of 1 parts to read" in capsys.readouterr().err
+
+
+def test_damage_inside_a_parquet_file_is_said_of_its_rows(
+    pictures: list[bytes], tmp_path: Path
+) -> None:
+    source, out = write_parquet(tmp_path / "p.parquet", "image", pictures[:4]), tmp_path / "out"
+    whole = bytearray(Path(source).read_bytes())
+    whole[4:40] = bytes(36)  # the first row group's first page
+    Path(source).write_bytes(whole)
+    assert cli.main(["predict", source, "--out", str(out)]) == 1
+    found = rows_of(out)
+    assert [row["path"] for row in found] == [f"{source}#{i}" for i in range(4)]
+    assert ["damaged Parquet file" in (row["error"] or "") for row in found] == [True] * 2 + [
+        False
+    ] * 2
+
+
+def test_a_folder_that_cannot_hold_a_result_is_one_clear_error(
+    pictures: list[bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = write_parquet(tmp_path / "p.parquet", "image", pictures[:2]), tmp_path / "out"
+    assert cli.main(["predict", source, "--out", source]) == 1
+    assert "can't be written: File exists" in capsys.readouterr().err
+    command = ["predict", source, "--out", str(out)]
+    assert cli.main(command) == 0
+    with FileLock(out / ".lock"):
+        assert cli.main(command) == 1
+    assert "another command is reading into this folder" in capsys.readouterr().err
+    for damaged in ("{", "[]"):
+        (out / "_manifest.json").write_text(damaged)
+        assert cli.main(command) == 1
+        assert "_manifest.json: damaged" in capsys.readouterr().err
+
+
+def test_pictures_that_vanish_on_the_way_stop_the_reading(
+    pictures: list[bytes], tmp_path: Path
+) -> None:
+    source, out = write_parquet(tmp_path / "p.parquet", "image", pictures[:2]), tmp_path / "out"
+    planned = plan(out, [source], column="image", model=None, reject=0.0)
+    Path(source).unlink()
+    with pytest.raises(PictureError, match="can't be read"):
+        list(read_here(planned))
+    assert not list(out.glob("part-*"))
+
+
 def test_what_cannot_be_read_at_all_is_one_clear_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,10 +235,9 @@ def test_what_cannot_be_read_at_all_is_one_clear_error(
         assert cli.main(["predict", str(tmp_path / source), "--out", str(out)]) == 1
         assert message in capsys.readouterr().err
     assert cli.main(["predict", "x.png", "--ray"]) == 1
-    assert "`--ray` needs `--out`" in capsys.readouterr().err
+    assert "`--ray` and `--jobs` need `--out`" in capsys.readouterr().err
     out.mkdir(exist_ok=True)
     (out / "mine.txt").write_text("")
     pq.write_table(pa.table({"image": [b""]}), tmp_path / "p.parquet")
     assert cli.main(["predict", str(tmp_path / "p.parquet"), "--out", str(out)]) == 1
     assert "expected a new or empty folder" in capsys.readouterr().err
-    assert json.dumps([]) == "[]"

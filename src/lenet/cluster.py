@@ -1,6 +1,7 @@
 """Ray, where it is installed: a cluster that is there, or one of this machine's own cores."""
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,8 @@ from lenet.errors import ClusterError
 
 LOCAL = "local"
 """The address that starts a cluster on this machine, for as long as the command runs."""
+CONNECT_S = 10.0
+"""Seconds that a cluster's head has to take a connection. Ray itself tries for minutes."""
 
 
 @contextmanager
@@ -29,6 +32,7 @@ def connected(address: str) -> Iterator[Any]:
         import ray
     except ImportError:
         raise ClusterError("--ray needs Ray: pip install 'lenet[cluster]'") from None
+    _require_listener(address)
     settings: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address == LOCAL:
         settings["include_dashboard"] = False
@@ -41,3 +45,14 @@ def connected(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Find out at once whether anyone listens at HOST:PORT; other addresses are left to Ray."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise ClusterError(f"no Ray cluster at `{address}`: {error}") from None

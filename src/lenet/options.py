@@ -233,6 +233,8 @@ class PredictOptions:
     PICTURE may then be Parquet files and tar shards too. Needs lenet[cluster]."""
     column: str = "image"
     """Of the pictures in Parquet files: their bytes, or a struct with a field `bytes`."""
+    jobs: int = 0
+    """With --out: processes side by side; 0 for one a core."""
     ray: Annotated[str | None, tyro.conf.arg(metavar="[ADDRESS]")] = None
     """With --out: read on a Ray cluster (`auto`: that which runs here); without an address, on one
     of this machine's own."""

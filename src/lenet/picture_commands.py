@@ -28,10 +28,12 @@ def predict(arguments: Sequence[str]) -> int:
     """Read the digit in each picture."""
     options = parse(PredictOptions, "predict", fill_in(arguments, "--ray", "local"))
     _check(options.pictures, options.reject, "predict")
+    if options.jobs < 0:
+        raise PictureError(f"`jobs` (={options.jobs}) must be at least 0")
     if options.out is not None:
         return _predict_batch(options, options.out)
-    if options.ray is not None:
-        raise PictureError("`--ray` needs `--out`: a folder that all machines see")
+    if options.ray is not None or options.jobs:
+        raise PictureError("`--ray` and `--jobs` need `--out`: a folder for what was read")
     reader = _reader(options.model)
     steps: list[tuple[str, Sequence[Step]]] = []
     write = _writer(options.json, options.csv)
@@ -58,6 +60,8 @@ def _predict_batch(options: PredictOptions, out: Path) -> int:
     """Read into Parquet files, and go on with what is missing of them."""
     if options.csv or options.json or options.show_steps or "-" in options.pictures:
         raise PictureError("`--out` excludes `--csv`, `--json`, `--show-steps` and `-`")
+    if options.ray is not None and options.jobs:
+        raise PictureError("`--jobs` has no effect with `--ray`: the cluster takes what it can")
     from rich.console import Console
     from rich.progress import track
 
@@ -74,10 +78,12 @@ def _predict_batch(options: PredictOptions, out: Path) -> int:
     num_left = len(planned.left)
     console.print(f"{num_left} of {len(planned.units)} parts to read", highlight=False)
     read_parts = (
-        batch.read_here(planned) if options.ray is None else batch.read_on_ray(planned, options.ray)
+        batch.read_here(planned, options.jobs)
+        if options.ray is None
+        else batch.read_on_ray(planned, options.ray)
     )
     try:
-        with contextlib.closing(read_parts):
+        with batch.claimed(planned), contextlib.closing(read_parts):
             for _ in track(
                 read_parts,
                 "reading",

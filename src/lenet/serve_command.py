@@ -47,13 +47,13 @@ def serve(arguments: Sequence[str]) -> int:
 def _run(
     options: ServeOptions, limits: "Limits", key: bytes | None, listener: socket.socket
 ) -> None:
+    from lenet.processes import num_cores
     from lenet.serve.access_log import AccessLog
     from lenet.serve.app import build_app
     from lenet.serve.classifier import load_classifier
     from lenet.serve.pages import build_root
     from lenet.serve.server import build_server, url_of
     from lenet.serve.service import Service
-    from lenet.training.engines import num_cores
 
     classifier = load_classifier(options.model, engine=options.engine)
     service = Service(

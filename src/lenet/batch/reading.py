@@ -1,30 +1,39 @@
 """Read many pictures into Parquet: from Parquet with an image column, tar shards or folders.
 
-The work is cut into units (a row group, a shard, some hundred files of a folder). Each becomes one
-file of the result, written whole or not at all, so that a command that was stopped goes on with the
-units that are missing, and no row is read into the result twice or left out. A manifest holds what
-the units are of; a result is never continued over other pictures or with another model.
+The work is cut into units (some thousand rows, a shard, some hundred files of a folder). Each
+becomes one file of the result, written whole or not at all, so that a command that was stopped goes
+on with the units that are missing, and no row is read into the result twice or left out. A manifest
+holds what the units are of; a result is never continued over other pictures or with another model.
 """
 
 import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.resources import as_file, files
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lenet.batch.units import Source, Unit, cut_units, find_sources, pictures_of
+from filelock import FileLock, Timeout
+
+from lenet.batch.units import Unit, cut_units, find_sources, pictures_of
 from lenet.cluster import connected
-from lenet.errors import LeNetError, PictureError, RunError
+from lenet.errors import ClusterError, LeNetError, PictureError, RunError
 from lenet.files import remove_temporaries, replacing, write_text
-from lenet.reader import PRETRAINED, Reader, describe_digit
+from lenet.processes import num_cores, worker_pool
+from lenet.reader import PRETRAINED, Digit, Reader, describe_digit
 
 MANIFEST_FILE = "_manifest.json"
 """Underscores, so that those who read a folder of Parquet files pass over it."""
+LOCK_FILE = ".lock"
+PICTURES_AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +69,7 @@ def plan(
         RunError: The folder holds something else, or a result of other pictures or settings.
     """
     _require_pyarrow()
-    sources = [path for name in names for path in find_sources(name)]
+    sources = [path for name in names for path in find_sources(name, out)]
     units = cut_units(sources, column)
     digest = hashlib.sha256(json.dumps([asdict(unit) for unit in units]).encode())
     for source in sources:
@@ -73,27 +82,102 @@ def plan(
         "model": _model_hash(model),
         "reject": reject,
     }
-    out.mkdir(parents=True, exist_ok=True)
-    remove_temporaries(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _keep_manifest(out, manifest)
+    except OSError as error:
+        if isinstance(error, LeNetError):
+            raise
+        raise RunError(f"{out}: can't be written: {error.strerror or error}") from None
+    return Batch(out=out, units=tuple(units), column=column, model=model, reject=reject)
+
+
+def _keep_manifest(out: Path, manifest: dict[str, Any]) -> None:
+    """Write a result's manifest, or compare with that which is there."""
     path = out / MANIFEST_FILE
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        changed = [key for key in manifest if found.get(key) != manifest[key]]
+        try:
+            found = json.loads(path.read_bytes())
+            changed = [key for key in manifest if found.get(key) != manifest[key]]
+        except (ValueError, AttributeError):
+            raise RunError(f"{path}: damaged; name another folder for the result") from None
         if changed:
             raise RunError(
                 f"{out}: holds a result of other {', '.join(changed)}; name another folder"
             )
-    elif any(out.iterdir()):
+    elif any(entry.name != LOCK_FILE for entry in out.iterdir()):
         raise RunError(f"{out}: expected a new or empty folder, found other files")
     else:
         write_text(path, json.dumps(manifest, indent=1) + "\n")
-    return Batch(out=out, units=tuple(units), column=column, model=model, reject=reject)
 
 
-def read_here(batch: Batch) -> Generator[int]:
-    """Read what is left in this process; yield the number of pictures of each unit."""
-    for unit in batch.left:
-        yield _read_unit(batch, unit)
+@contextmanager
+def claimed(batch: Batch) -> Iterator[None]:
+    """Hold the result's folder, in the one command that writes there.
+
+    Raises:
+        RunError: Another one does, or it can't be written.
+    """
+    lock = FileLock(batch.out / LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunError(f"{batch.out}: another command is reading into this folder") from None
+    try:
+        remove_temporaries(batch.out)
+        yield
+    except OSError as error:
+        if isinstance(error, LeNetError):
+            raise
+        raise RunError(
+            f"{batch.out}: can't be written: {error.strerror or error}; "
+            "when the cause is gone, the same command goes on"
+        ) from None
+    finally:
+        lock.release()
+
+
+def read_here(batch: Batch, num_jobs: int = 0) -> Generator[int]:
+    """Read what is left, in processes side by side; yield the number of pictures of each unit.
+
+    Args:
+        batch: From `plan`.
+        num_jobs: Processes; 0 for one a core.
+
+    Raises:
+        RunError: A process was killed.
+        LeNetError: What would stop every unit.
+    """
+    left = batch.left
+    num_jobs = min(num_jobs or num_cores(), len(left))
+    if num_jobs <= 1:
+        yield from (_read_unit(batch, unit) for unit in left)
+        return
+    settings = replace(batch, units=())
+    try:
+        with _one_thread_each(), worker_pool(num_jobs) as pool:
+            for done in as_completed([pool.submit(_read_unit, settings, unit) for unit in left]):
+                yield done.result()
+    except BrokenProcessPool:
+        raise RunError(
+            "a process of this reading was killed, perhaps for want of memory; "
+            "the same command goes on with what is missing"
+        ) from None
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Have processes that are started here multiply matrices on one thread, as each has a core."""
+    before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    os.environ.update(dict.fromkeys(before, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def read_on_ray(batch: Batch, address: str) -> Generator[int]:
@@ -102,7 +186,8 @@ def read_on_ray(batch: Batch, address: str) -> Generator[int]:
     The result's folder must be one that all machines see.
 
     Raises:
-        ClusterError: There is no such cluster.
+        ClusterError: There is no such cluster, or it lost the work for good.
+        LeNetError: What would stop every unit.
     """
     left = batch.left
     if not left:
@@ -117,10 +202,19 @@ def read_on_ray(batch: Batch, address: str) -> Generator[int]:
         settings = replace(batch, out=batch.out.absolute(), units=())
 
         def read(row: dict[str, Any]) -> dict[str, Any]:
-            return {"num_pictures": _read_unit(settings, Unit(**json.loads(row["unit"])))}
+            # Ray would wrap an error that is raised, and lose its type.
+            try:
+                return {"num_pictures": _read_unit(settings, Unit(**json.loads(row["unit"])))}
+            except (LeNetError, OSError) as error:
+                return {"num_pictures": 0, "error": str(error)}
 
-        for row in items.map(read, num_cpus=1).iter_rows():
-            yield int(row["num_pictures"])
+        try:
+            for row in items.map(read, num_cpus=1).iter_rows():
+                if row.get("error"):
+                    raise RunError(row["error"])
+                yield int(row["num_pictures"])
+        except ray.exceptions.RayError as error:
+            raise ClusterError(f"lost on the cluster: {str(error).splitlines()[0]}") from None
 
 
 def count(batch: Batch) -> dict[str, int]:
@@ -162,9 +256,13 @@ def _read_unit(batch: Batch, unit: Unit) -> int:
     import pyarrow.parquet as pq
 
     reader = _reader(batch.model)
-    rows = [
-        _row(name, source, reader, batch.reject) for name, source in pictures_of(unit, batch.column)
-    ]
+    rows: list[dict[str, Any]] = []
+    pictures = pictures_of(unit, batch.column)
+    while some := list(islice(pictures, PICTURES_AT_ONCE)):
+        found = reader.read_digits([source for _, source in some])
+        rows += [
+            _row(name, digit, batch.reject) for (name, _), digit in zip(some, found, strict=True)
+        ]
     table = pa.Table.from_pylist(rows, schema=_schema())
     with replacing(batch.out / unit.part) as temporary:
         pq.write_table(table, temporary)
@@ -184,10 +282,7 @@ def _schema() -> Any:
     )  # fmt: skip
 
 
-def _row(name: str, source: Source, reader: Reader, reject: float) -> dict[str, Any]:
-    try:
-        if isinstance(source, PictureError):
-            raise source
-        return {**describe_digit(name, reader.read_digit(source), reject), "error": None}
-    except PictureError as error:
-        return {"path": name, "status": "error", "error": str(error)}
+def _row(name: str, found: Digit | PictureError, reject: float) -> dict[str, Any]:
+    if isinstance(found, PictureError):
+        return {"path": name, "status": "error", "error": str(found)}
+    return {**describe_digit(name, found, reject), "error": None}

@@ -1,15 +1,21 @@
-"""What a batch reading is cut into: row groups of Parquet files, tar shards, some hundred files."""
+"""What a batch reading is cut into: rows of Parquet files, tar shards, some hundred files."""
 
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from lenet.errors import LeNetError, PictureError
 from lenet.images.decode import MAX_BYTES, SUFFIXES
 
+PARQUET_SUFFIX = ".parquet"
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 FILES_A_UNIT = 500
+ROWS_A_UNIT = 5000
+"""At most: many programs write a file of Parquet as one row group."""
+ROWS_AT_ONCE = 250
+"""Of Parquet, whose pictures are in memory together."""
 
 Source = bytes | str | PictureError
 """A picture's bytes, its path, or why there is none."""
@@ -26,7 +32,10 @@ class Unit:
     """One, or for "files" each picture's."""
     row_group: int = 0
     first_row: int = 0
-    """Of the row group in its file, so that a row's name says where it is."""
+    """In its file, so that a row's name says where it is."""
+    rows_before: int = 0
+    """In the row group, which are another unit's."""
+    num_rows: int = 0
 
     @property
     def part(self) -> str:
@@ -34,13 +43,17 @@ class Unit:
         return f"part-{self.number:06}.parquet"
 
 
-def find_sources(name: str) -> Iterator[str]:
+def find_sources(name: str, out: Path) -> Iterator[str]:
     """Yield the files of a name, a folder's in the order of their names.
+
+    Args:
+        name: A file or folder.
+        out: Folder of the result; nothing in it is a source.
 
     Raises:
         PictureError: There are none.
     """
-    suffixes = (".parquet", *TAR_SUFFIXES, *SUFFIXES)
+    suffixes = (PARQUET_SUFFIX, *TAR_SUFFIXES, *SUFFIXES)
     path = os.path.abspath(name)
     if not os.path.isdir(path):
         if not os.path.isfile(path):
@@ -48,8 +61,9 @@ def find_sources(name: str) -> Iterator[str]:
         yield path
         return
     found = False
+    result = os.path.abspath(out)
     for folder, subfolders, names in os.walk(path):
-        subfolders.sort()
+        subfolders[:] = sorted(s for s in subfolders if os.path.join(folder, s) != result)
         for file in sorted(names):
             # Underscores and dots: what other programs leave beside Parquet files.
             if file.lower().endswith(suffixes) and file[0] not in "._":
@@ -79,27 +93,31 @@ def cut_units(sources: Sequence[str], column: str) -> list[Unit]:
         pictures.clear()
 
     for path in sources:
-        if path.endswith(".parquet"):
+        if path.lower().endswith(PARQUET_SUFFIX):
             take_pictures()
-            first = 0
-            for group, num_rows in enumerate(_row_groups(path, column)):
-                units.append(
-                    Unit(
-                        number=len(units),
-                        kind="parquet",
-                        paths=(path,),
-                        row_group=group,
-                        first_row=first,
-                    )
-                )
-                first += num_rows
-        elif path.endswith(TAR_SUFFIXES):
+            for place in _places(path, column):
+                units.append(Unit(number=len(units), kind="parquet", paths=(path,), **place))
+        elif path.lower().endswith(TAR_SUFFIXES):
             take_pictures()
             units.append(Unit(number=len(units), kind="tar", paths=(path,)))
         else:
             pictures.append(path)
     take_pictures()
     return units
+
+
+def _places(path: str, column: str) -> Iterator[dict[str, int]]:
+    """Yield where in a Parquet file the rows of each of its units are."""
+    first_row = 0
+    for group, num_rows in enumerate(_row_groups(path, column)):
+        for before in range(0, num_rows, ROWS_A_UNIT):
+            yield {
+                "row_group": group,
+                "first_row": first_row + before,
+                "rows_before": before,
+                "num_rows": min(ROWS_A_UNIT, num_rows - before),
+            }
+        first_row += num_rows
 
 
 def _row_groups(path: str, column: str) -> list[int]:
@@ -129,20 +147,39 @@ def pictures_of(unit: Unit, column: str) -> Iterator[tuple[str, Source]]:
 
 
 def _parquet_pictures(unit: Unit, column: str) -> Iterator[tuple[str, Source]]:
-    """Yield a row group's pictures; a row's name is its file and its place in it, from 0."""
+    """Yield a unit's pictures; a row's name is its file and its place in it, from 0.
+
+    Raises:
+        PictureError: The file is no longer there, or no longer a Parquet file.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(unit.paths[0]) as file:
-        values = file.read_row_group(unit.row_group, columns=[column]).column(column)
-    for place, value in enumerate(values, start=unit.first_row):
-        content = value.as_py()
-        if isinstance(content, dict):  # as Hugging Face's data sets hold images
-            content = content.get("bytes")
-        is_bytes = isinstance(content, bytes)
-        yield (
-            f"{unit.paths[0]}#{place}",
-            content if is_bytes else PictureError(f"no bytes in `{column}`"),
-        )
+    path, place, end = unit.paths[0], unit.first_row, unit.first_row + unit.num_rows
+    passed = -unit.rows_before
+    try:
+        with pq.ParquetFile(path) as file:
+            parts = file.iter_batches(ROWS_AT_ONCE, row_groups=[unit.row_group], columns=[column])
+            for part in parts:
+                passed += len(part)
+                # The last of its rows that are the unit's, as some may be of the one before.
+                for value in part.column(0).slice(max(0, len(part) - max(0, passed))):
+                    if place == end:
+                        return
+                    yield f"{path}#{place}", _content(value.as_py(), column)
+                    place += 1
+    except (OSError, pa.ArrowException) as error:
+        if not os.path.isfile(path):
+            raise PictureError(f"{path}: can't be read: {error}") from None
+        for left in range(place, end):
+            yield f"{path}#{left}", PictureError(f"a damaged Parquet file ({error})")
+
+
+def _content(value: object, column: str) -> Source:
+    """Return the bytes of a picture that Parquet holds."""
+    if isinstance(value, dict):  # as Hugging Face's data sets hold images
+        value = value.get("bytes")
+    return value if isinstance(value, bytes) else PictureError(f"no bytes in `{column}`")
 
 
 def _tar_pictures(path: str) -> Iterator[tuple[str, Source]]:

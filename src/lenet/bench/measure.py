@@ -26,8 +26,8 @@ from lenet.bench.contestants import (
     prepare_training,
 )
 from lenet.data.digits import Digits, load
+from lenet.processes import num_cores
 from lenet.records import environment
-from lenet.training.engines import num_cores
 
 FLOP_PER_IMAGE = 2 * (2 * 416_520 + 298_920)
 """Forward and backward: 416,520 multiply-adds each for outputs and for weight gradients, and the

@@ -129,7 +129,7 @@ def carry_out(
 def _resources(device: str) -> tuple[int, int]:
     """Return the number of cores, and how many runs at a time make good use of the machine."""
     from lenet.device import choose_device
-    from lenet.training.engines import num_cores
+    from lenet.processes import num_cores
 
     return num_cores(), num_cores() if choose_device(device).type == "cpu" else 1
 

@@ -2,8 +2,6 @@
 
 import logging
 import math
-import os
-import sys
 from collections.abc import Callable
 
 import torch
@@ -23,6 +21,7 @@ from lenet.native import (
     Renderer,
     load_renderer,
 )
+from lenet.processes import num_cores
 from lenet.recipes import Recipe
 from lenet.training.optimizers import OPTIMIZERS
 
@@ -129,13 +128,6 @@ def choose_renderer(name: str, device: torch.device) -> Renderer:
             raise LeNetError(f"the native engine can't be had: {error}") from None
         logger.warning("torch distorts the images, some 5 times slower than compiled: %s", error)
         return render
-
-
-def num_cores() -> int:
-    """Return how many cores this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def torch_threads(engine: Engine | None, num_threads: int) -> int:

@@ -23,6 +23,7 @@ from lenet.device import choose_device, describe_device
 from lenet.errors import CheckpointError, RecipeError, RunError
 from lenet.evaluation import compute_logits
 from lenet.files import remove_temporaries
+from lenet.processes import num_cores
 from lenet.records import (
     METRICS_FILE,
     RECORD_FILE,
@@ -40,7 +41,6 @@ from lenet.training.engines import (
     choose_engine,
     describe_engine,
     logits_by,
-    num_cores,
     torch_threads,
 )
 from lenet.training.loop import EpochResult, Tally, training_loop
