@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -24,6 +25,7 @@ from lenet.training.distributed import (
     ALONE,
     Group,
     Step,
+    agreed_store,
     is_under_torchrun,
     joined,
     shared_step,
@@ -130,6 +132,43 @@ def test_others_that_cannot_be_reached_are_one_clear_error(
         monkeypatch.setenv(name, value)
     with pytest.raises(RunError, match="can't be reached"), joined(torch.device("cpu")):
         pass
+
+
+def meet(store: dist.Store, ranks: Sequence[int], world_size: int) -> dict[int, dist.Store]:
+    """Agree on a store in a thread a process; the first of the ranks comes first."""
+    found: dict[int, dist.Store] = {}
+
+    def join(rank: int) -> None:
+        found[rank] = agreed_store(store, rank, world_size)
+
+    threads = [threading.Thread(target=join, args=(rank,), daemon=True) for rank in ranks]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.1)
+    for thread in threads:
+        thread.join(20)
+    return found
+
+
+@pytest.mark.parametrize("ranks", [(0, 1, 2), (2, 1, 0)])
+def test_processes_that_are_started_anew_find_nothing_of_those_before(
+    ranks: tuple[int, ...],
+) -> None:
+    store = dist.HashStore()
+    # One that asked and was killed before there was an answer.
+    store.set("lenet/asks/1", "gone")
+    before = meet(store, ranks, 3)
+    for rank in range(3):
+        before[rank].set(f"address of {rank}", "old")
+    after = meet(store, ranks, 3)
+    for rank in range(3):
+        assert not any(after[rank].check([f"address of {other}"]) for other in range(3))
+    after[1].set("address of 1", "new")
+    assert after[0].get("address of 1") == after[2].get("address of 1") == b"new"
+    # One host less than before.
+    fewer = meet(store, (0, 1), 2)
+    fewer[0].set("x", "y")
+    assert fewer[1].get("x") == b"y"
 
 
 def test_what_learns_one_image_at_a_time_cannot_be_shared() -> None:

@@ -9,6 +9,8 @@ holds, so machines need not share a file system.
 import atexit
 import os
 import sys
+import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +26,9 @@ from lenet.evaluation import BatchScores
 
 Step = Callable[[Tensor, Tensor], BatchScores]
 T = TypeVar("T")
+
+ASK_S = 0.02
+"""Seconds between two looks whether the others are there."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,13 @@ def joined(device: torch.device) -> Iterator[Group]:
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     try:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        store, *_ = next(dist.rendezvous("env://"))
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            store=agreed_store(store, rank, world_size),
+            rank=rank,
+            world_size=world_size,
+        )
     except (RuntimeError, ValueError) as error:
         raise RunError(f"the other processes of this run can't be reached: {error}") from None
     try:
@@ -122,6 +133,39 @@ def joined(device: torch.device) -> Iterator[Group]:
         atexit.register(_exit_at_once, _status_of(error))
         raise
     dist.destroy_process_group()
+
+
+def agreed_store(store: dist.Store, rank: int, world_size: int) -> dist.Store:
+    """Return a part of a store that no processes but these have written to.
+
+    `torchrun` keeps one store over all its restarts, and numbers restarts by host. In it a process
+    may find the address of one that was killed, in place of that of its successor, and wait half
+    an hour for it. So process 0 makes up a name, and tells it to who asks with a name of their own.
+
+    Args:
+        store: That of `torchrun`.
+        rank: Of this process.
+        world_size: Number of processes; each calls this.
+    """
+    own = uuid.uuid4().hex
+    if rank:
+        store.set(f"lenet/asks/{rank}", own)
+        name = str(store.get(f"lenet/name/{own}"), "ascii")
+        store.set(f"lenet/{name}/knows/{rank}", "")
+        return dist.PrefixStore(f"lenet/{name}", store)
+    answered: dict[int, str] = {}
+    missing = set(range(1, world_size))
+    while missing:
+        for other in sorted(missing):
+            if store.check([f"lenet/asks/{other}"]):
+                asker = str(store.get(f"lenet/asks/{other}"), "ascii")
+                # It may be one that is gone; who comes after it asks again.
+                if answered.get(other) != asker:
+                    store.set(f"lenet/name/{asker}", own)
+                    answered[other] = asker
+        missing = {i for i in missing if not store.check([f"lenet/{own}/knows/{i}"])}
+        time.sleep(ASK_S)
+    return dist.PrefixStore(f"lenet/{own}", store)
 
 
 def _status_of(error: BaseException) -> int:
