@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from lenet.data import load
-from lenet.files import write_text
+from lenet.files import replacing, write_text
 from lenet.processes import num_cores
 from lenet.records import environment
 
@@ -154,29 +154,37 @@ def reading_rate(out: Path, num_pictures: int) -> float:
     return (num_pictures - ROWS_A_GROUP) / (max(times) - min(times))
 
 
-def measure_reading(num_pictures: int, folder: Path) -> dict[str, Any]:
-    """Kill a reading on Ray, resume it, and compare with one in a single process."""
-    pictures, here, there = folder / "pictures.parquet", folder / "here", folder / "there"
-    write_pictures(pictures, num_pictures)
-    num_parts = -(-num_pictures // ROWS_A_GROUP)
-    # The two side by side, as this is not about time.
-    single = subprocess.Popen(
-        [*LENET, "predict", str(pictures), "--out", str(here), "--jobs", "1"],
-        stdout=subprocess.DEVNULL,
-    )
-    command = [*LENET, "predict", str(pictures), "--out", str(there), "--ray"]
+def kill_reading(pictures: Path, out: Path, num_parts: int) -> dict[str, Any]:
+    """Read on Ray and kill all of it half-way; return what was there, and when it was written."""
+    command = [*LENET, "predict", str(pictures), "--out", str(out), "--ray"]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while len(list(there.glob("part-*"))) < num_parts // 2:
+    while len(list(out.glob("part-*"))) < num_parts // 2:
         time.sleep(0.05)
     for pid in [child.pid, *descendants(child.pid)]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     child.wait()
-    done = {path.name: path.stat().st_mtime_ns for path in there.glob("part-*")}
+    return {path.name: path.stat().st_mtime_ns for path in out.glob("part-*")}
+
+
+def measure_reading(num_pictures: int, folder: Path) -> dict[str, Any]:
+    """Kill a reading on Ray, resume it, and compare with one in a single process."""
+    pictures, here, there = folder / "pictures.parquet", folder / "here", folder / "there"
+    if not pictures.exists():
+        with replacing(pictures) as temporary:
+            write_pictures(temporary, num_pictures)
+    num_parts = -(-num_pictures // ROWS_A_GROUP)
+    # The two side by side, as this is not about time.
+    command = [*LENET, "predict", str(pictures), "--out", str(here), "--jobs", "1"]
+    single = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    killed = folder / "killed.json"
+    if not killed.exists():
+        write_text(killed, json.dumps(kill_reading(pictures, there, num_parts)))
     read(pictures, there, "--ray")
-    untouched = all((there / name).stat().st_mtime_ns == when for name, when in done.items())
     if single.wait():
         raise SystemExit("the single process failed")
+    done = json.loads(killed.read_text())
+    untouched = all((there / name).stat().st_mtime_ns == when for name, when in done.items())
     ours, theirs = rows_of(there), rows_of(here)
     labels = pq.read_table(pictures, columns=["label"])["label"].to_pylist()
     right = sum(str(a) == b for a, b in zip(labels, theirs["label"].to_pylist(), strict=True))
@@ -188,8 +196,17 @@ def measure_reading(num_pictures: int, folder: Path) -> dict[str, Any]:
         "rows": len(ours),
         "different_rows": len(set(ours["path"].to_pylist())),
         "tables_equal": ours.equals(theirs),
+        "rows_that_differ": num_different(ours, theirs),
         "labels_right": right,
     }
+
+
+def num_different(ours: Any, theirs: Any) -> int:
+    """Return how many rows of two results of the same length are not equal in every column."""
+    if len(ours) != len(theirs):
+        return max(len(ours), len(theirs))
+    pairs = zip(ours.to_pylist(), theirs.to_pylist(), strict=True)
+    return sum(a != b for a, b in pairs)
 
 
 def measure_speed(num_pictures: int, rounds: int, folder: Path) -> dict[str, Any]:
@@ -228,10 +245,12 @@ def main() -> int:
     parser.add_argument("--flags", default="fast", help="of `lenet study`, in one word")
     parser.add_argument("--pictures", type=int, default=0, help="0: what the part is made for")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="where `read` goes on if it was stopped")
     parser.add_argument("--into", type=Path, help="a file of JSON that keeps each part's last")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
-        folder = Path(work)
+        folder = options.folder or Path(work)
+        folder.mkdir(parents=True, exist_ok=True)
         if options.part == "study":
             found = measure_study(options.seeds, shlex.split(options.flags), folder)
         elif options.part == "read":

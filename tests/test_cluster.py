@@ -1,19 +1,29 @@
-"""Ray: what needs it is skipped where it is not installed."""
+"""Ray: what needs it is skipped where it is not installed; a fake stands in for the rest."""
 
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
 from lenet import cli
 from lenet.cluster import connected
-from lenet.errors import ClusterError
+from lenet.errors import ClusterError, DataError, RunError
+from lenet.recipes import RECIPES, Recipe
+from lenet.records import RunRecord, read_study_record
+from lenet.study import SeedTask, run_study
+from lenet.study.cluster import _keep, _run_there, run_on_ray
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 
@@ -48,7 +58,8 @@ def test_a_study_on_ray_survives_the_loss_of_a_worker(
     child = subprocess.Popen(
         [*study, "--ray", "--out", str(lost)], env=everywhere, stdout=subprocess.DEVNULL
     )
-    while not (lost / "seed-0" / "metrics.jsonl").exists() and child.poll() is None:
+    # Both under way, so that whichever is killed has something to go on from.
+    while len(list(lost.glob("seed-*/metrics.jsonl"))) < 2 and child.poll() is None:
         time.sleep(0.02)
     os.kill(ray_workers(child.pid)[0], signal.SIGKILL)
     assert child.wait() == 0
@@ -90,5 +101,129 @@ def test_ray_reads_what_one_process_reads(tmp_path: Path) -> None:
 def test_a_cluster_that_is_not_there_is_one_clear_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["study", "--ray", "127.0.0.1:1", "--out", str(tmp_path)]) == 1
-    assert "no Ray cluster at `127.0.0.1:1`" in capsys.readouterr().err
+    assert cli.main(["study", "--ray", "auto", "--seeds", "1", "--out", str(tmp_path)]) == 1
+    assert "no Ray cluster at `auto`" in capsys.readouterr().err
+
+
+class LostError(Exception):
+    """What the fake raises for a task that was lost."""
+
+
+class FakeRay(ModuleType):
+    """Carries tasks out at once, in this process, or loses them."""
+
+    def __init__(self, lost: Collection[int] = ()) -> None:
+        super().__init__("ray")
+        self.lost = lost
+        self.addresses: list[str] = []
+        self.tasks: list[SeedTask] = []
+        self.cancelled: list[object] = []
+        self.exceptions = SimpleNamespace(RayError=LostError)
+
+    def init(self, address: str, **settings: Any) -> None:
+        self.addresses.append(address)
+
+    def shutdown(self) -> None:
+        self.addresses.append("left")
+
+    def remote(self, **settings: Any) -> Any:
+        def give(function: Callable[[SeedTask], Any]) -> Any:
+            def begin(task: SeedTask) -> tuple[Callable[[SeedTask], Any], int]:
+                self.tasks.append(task)
+                return function, len(self.tasks) - 1
+
+            return SimpleNamespace(remote=begin)
+
+        return give
+
+    def wait(self, references: list[Any], num_returns: int) -> tuple[list[Any], list[Any]]:
+        return references[:1], references[1:]
+
+    def get(self, reference: Any) -> Any:
+        function, number = reference
+        if number in self.lost:
+            raise LostError("ray::_run_there()\n  Traceback\nValueError: no luck")
+        return function(self.tasks[number])
+
+    def cancel(self, reference: Any, *, force: bool) -> None:
+        self.cancelled.append(reference)
+
+
+@pytest.fixture
+def small() -> Recipe:
+    return replace(RECIPES["default"], epochs=1, batch_size=20)
+
+
+def test_a_seed_that_is_lost_for_good_keeps_no_other_from_its_end(
+    tmp_path: Path, tiny_mnist: None, small: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeRay(lost={1})
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.chdir(tmp_path)
+    execute = partial(run_on_ray, address="local")
+    with pytest.raises(RunError, match="seed 1: lost on the cluster: ValueError: no luck"):
+        run_study(Path("study"), "default", small, range(3), executor=execute)
+    assert fake.addresses == ["local", "left"]
+    fake.lost = ()
+    record = run_study(Path("study"), "default", small, range(3), executor=execute)
+    assert read_study_record(tmp_path / "study" / "study.json") == record
+
+
+def test_paths_mean_the_same_on_another_machine(
+    tmp_path: Path, small: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeRay(lost={0})
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.chdir(tmp_path)
+    task = SeedTask(
+        path=Path("s"), recipe_name="default", recipe=small, seed=0, data_dir=Path("data")
+    )
+    list(run_on_ray([task], "local"))
+    assert (fake.tasks[0].path, fake.tasks[0].data_dir) == (tmp_path / "s", tmp_path / "data")
+
+
+def test_what_would_stop_every_seed_cancels_the_others(
+    tmp_path: Path, small: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeRay()
+    monkeypatch.setitem(sys.modules, "ray", fake)
+
+    def fail(task: SeedTask) -> RunRecord:
+        raise DataError("bad data")
+
+    monkeypatch.setattr("lenet.study.cluster.run_task", fail)
+    task = SeedTask(path=tmp_path, recipe_name="default", recipe=small, seed=0)
+    with pytest.raises(DataError, match="bad data"):
+        list(run_on_ray([task, replace(task, seed=1)], "local"))
+    assert len(fake.cancelled) == 1
+    assert fake.addresses[-1] == "left"
+
+
+def test_a_run_s_files_come_back_its_record_last(
+    tmp_path: Path, tiny_mnist: None, small: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = SeedTask(path=tmp_path / "there", recipe_name="default", recipe=small, seed=0)
+    _, files = _run_there(there)
+    written: list[str] = []
+    monkeypatch.setattr(
+        "lenet.study.cluster.write_bytes", lambda path, content: written.append(path.name)
+    )
+    _keep(tmp_path / "here", files)
+    assert written[-1] == "record.json"
+    assert sorted(written) == sorted(p.name for p in there.path.iterdir() if p.name != ".lock")
+    _keep(there.path, files)
+    assert len(written) == len(files)
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "[::1]:{}"])
+def test_an_address_where_nobody_listens_is_said_at_once(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeRay()
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        address = form.format(taken.getsockname()[1])
+        with pytest.raises(ClusterError, match="no Ray cluster at"), connected(address):
+            pass
+    assert not fake.addresses

@@ -39,12 +39,20 @@ def connected(address: str) -> Iterator[Any]:
     try:
         ray.init(address=address, **settings)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ClusterError(f"no Ray cluster at `{address}`: {first}") from None
+        raise ClusterError(f"no Ray cluster at `{address}`: {reason_of(error)}") from None
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def reason_of(error: Exception) -> str:
+    """Return the line of an error of Ray's that says what happened."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    # What a task raised comes as a traceback.
+    return lines[-1] if any("Traceback" in line or "ray::" in line for line in lines) else lines[0]
 
 
 def _require_listener(address: str) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lenet.batch.units import Unit, cut_units, find_sources, pictures_of
-from lenet.cluster import connected
+from lenet.cluster import connected, reason_of
 from lenet.errors import ClusterError, LeNetError, PictureError, RunError
 from lenet.files import remove_temporaries, replacing, write_text
 from lenet.processes import num_cores, worker_pool
@@ -199,7 +199,9 @@ def read_on_ray(batch: Batch, address: str) -> Generator[int]:
         items = ray.data.from_items(
             [{"unit": json.dumps(asdict(unit))} for unit in left], override_num_blocks=len(left)
         )
-        settings = replace(batch, out=batch.out.absolute(), units=())
+        # Paths that say the same in a process with another working folder.
+        model = None if batch.model is None else batch.model.absolute()
+        settings = replace(batch, out=batch.out.absolute(), model=model, units=())
 
         def read(row: dict[str, Any]) -> dict[str, Any]:
             # Ray would wrap an error that is raised, and lose its type.
@@ -214,7 +216,7 @@ def read_on_ray(batch: Batch, address: str) -> Generator[int]:
                     raise RunError(row["error"])
                 yield int(row["num_pictures"])
         except ray.exceptions.RayError as error:
-            raise ClusterError(f"lost on the cluster: {str(error).splitlines()[0]}") from None
+            raise ClusterError(f"lost on the cluster: {reason_of(error)}") from None
 
 
 def count(batch: Batch) -> dict[str, int]:

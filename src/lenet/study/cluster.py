@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lenet.cluster import connected
+from lenet.cluster import connected, reason_of
 from lenet.errors import LeNetError, RunError
 from lenet.files import write_bytes
 from lenet.records import RECORD_FILE, RunRecord
@@ -33,9 +33,7 @@ def run_on_ray(tasks: Sequence[SeedTask], address: str) -> Generator[Outcome]:
     with connected(address) as ray:
         gpus = 1 if tasks[0].device.startswith("cuda") else 0
         remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=MAX_RETRIES)(_run_there)
-        waiting: dict[Any, SeedTask] = {
-            remote.remote(replace(task, path=task.path.absolute())): task for task in tasks
-        }
+        waiting: dict[Any, SeedTask] = {remote.remote(_for_elsewhere(task)): task for task in tasks}
         try:
             while waiting:
                 (done,), _ = ray.wait(list(waiting), num_returns=1)
@@ -43,7 +41,7 @@ def run_on_ray(tasks: Sequence[SeedTask], address: str) -> Generator[Outcome]:
                 try:
                     outcome, found = ray.get(done)
                 except ray.exceptions.RayError as error:
-                    yield task, RunError(f"lost on the cluster: {str(error).splitlines()[0]}")
+                    yield task, RunError(f"lost on the cluster: {reason_of(error)}")
                     continue
                 if isinstance(outcome, LeNetError):
                     if not isinstance(outcome, LOSSES_OF_ONE_SEED):
@@ -54,6 +52,12 @@ def run_on_ray(tasks: Sequence[SeedTask], address: str) -> Generator[Outcome]:
         finally:
             for reference in waiting:
                 ray.cancel(reference, force=True)
+
+
+def _for_elsewhere(task: SeedTask) -> SeedTask:
+    """Return a task whose paths say the same in a process with another working folder."""
+    data_dir = None if task.data_dir is None else task.data_dir.absolute()
+    return replace(task, path=task.path.absolute(), data_dir=data_dir)
 
 
 def _run_there(task: SeedTask) -> tuple[RunRecord | LeNetError, dict[str, bytes]]:
