@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch._C._distributed_c10d import HashStore
+from torch.distributed.distributed_c10d import Store
 
 from lenet.commands import _find_run
 from lenet.errors import RecipeError, RunError
@@ -134,9 +135,9 @@ def test_others_that_cannot_be_reached_are_one_clear_error(
         pass
 
 
-def meet(store: dist.Store, ranks: Sequence[int], world_size: int) -> dict[int, dist.Store]:
+def meet(store: Store, ranks: Sequence[int], world_size: int) -> dict[int, Store]:
     """Agree on a store in a thread a process; the first of the ranks comes first."""
-    found: dict[int, dist.Store] = {}
+    found: dict[int, Store] = {}
 
     def join(rank: int) -> None:
         found[rank] = agreed_store(store, rank, world_size)
@@ -154,7 +155,7 @@ def meet(store: dist.Store, ranks: Sequence[int], world_size: int) -> dict[int, 
 def test_processes_that_are_started_anew_find_nothing_of_those_before(
     ranks: tuple[int, ...],
 ) -> None:
-    store = dist.HashStore()
+    store = HashStore()
     # One that asked and was killed before there was an answer.
     store.set("lenet/asks/1", "gone")
     before = meet(store, ranks, 3)

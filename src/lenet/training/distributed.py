@@ -19,6 +19,8 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.optim import Optimizer
 
 from lenet.errors import RunError
@@ -117,7 +119,7 @@ def joined(device: torch.device) -> Iterator[Group]:
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     try:
-        store, *_ = next(dist.rendezvous("env://"))
+        store, *_ = next(rendezvous("env://"))
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
             store=agreed_store(store, rank, world_size),
@@ -135,7 +137,7 @@ def joined(device: torch.device) -> Iterator[Group]:
     dist.destroy_process_group()
 
 
-def agreed_store(store: dist.Store, rank: int, world_size: int) -> dist.Store:
+def agreed_store(store: Store, rank: int, world_size: int) -> Store:
     """Return a part of a store that no processes but these have written to.
 
     `torchrun` keeps one store over all its restarts, and numbers restarts by host. In it a process
@@ -152,7 +154,7 @@ def agreed_store(store: dist.Store, rank: int, world_size: int) -> dist.Store:
         store.set(f"lenet/asks/{rank}", own)
         name = str(store.get(f"lenet/name/{own}"), "ascii")
         store.set(f"lenet/{name}/knows/{rank}", "")
-        return dist.PrefixStore(f"lenet/{name}", store)
+        return PrefixStore(f"lenet/{name}", store)
     answered: dict[int, str] = {}
     missing = set(range(1, world_size))
     while missing:
@@ -165,7 +167,7 @@ def agreed_store(store: dist.Store, rank: int, world_size: int) -> dist.Store:
                     answered[other] = asker
         missing = {i for i in missing if not store.check([f"lenet/{own}/knows/{i}"])}
         time.sleep(ASK_S)
-    return dist.PrefixStore(f"lenet/{own}", store)
+    return PrefixStore(f"lenet/{own}", store)
 
 
 def _status_of(error: BaseException) -> int:
