@@ -82,7 +82,8 @@ def test_own_pictures_join_the_data_set_and_what_is_held_out_does_not(
     (run.path / "own.safetensors").write_bytes(b"x")
     with pytest.raises(CheckpointError, match="expected digits"):
         add_own(run, train, None)
-    taught = create_run(tmp_path / "taught", "best", RECIPES["best"], 0)
+    recipe = replace(RECIPES["fast"], teachers=2, teacher_epochs=1, teacher_weight=0.5)
+    taught = create_run(tmp_path / "taught", "fast", recipe, 0)
     with pytest.raises(RecipeError, match="teachers"):
         keep_own(taught, own)
 
