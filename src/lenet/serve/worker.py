@@ -81,12 +81,12 @@ def _source(job: dict[str, Any], body: bytes) -> bytes | NDArray[np.uint8]:
 
 def _digit(job: dict[str, Any], body: bytes, classify: Any) -> tuple[Any, bytes]:
     reader = Reader(classify, job["classes"], temperature=job["temperature"])
-    return describe_digit(reader.read_digit(_source(job, body)), job["reject"]), b""
+    return answer_digit(reader.read_digit(_source(job, body)), job["reject"]), b""
 
 
 def _number(job: dict[str, Any], body: bytes, classify: Any) -> tuple[Any, bytes]:
     reader = Reader(classify, job["classes"], temperature=job["temperature"])
-    return describe_number(reader.read_number(_source(job, body)), job["reject"]), b""
+    return answer_number(reader.read_number(_source(job, body)), job["reject"]), b""
 
 
 def _pixels(job: dict[str, Any], body: bytes, classify: Any) -> tuple[Any, bytes]:
@@ -104,7 +104,7 @@ def _tensors(job: dict[str, Any], body: bytes, classify: Any) -> tuple[Any, byte
 JOBS = {"digit": _digit, "number": _number, "pixels": _pixels, "tensors": _tensors}
 
 
-def describe_digit(digit: Digit, reject: float) -> dict[str, Any]:
+def answer_digit(digit: Digit, reject: float) -> dict[str, Any]:
     """Return what is answered of a picture of one digit: plain values."""
     is_rejected = digit.label is not None and digit.probability < reject
     status = "rejected" if is_rejected else "read" if digit.label is not None else "empty"
@@ -117,7 +117,7 @@ def describe_digit(digit: Digit, reject: float) -> dict[str, Any]:
     }
 
 
-def describe_number(number: Number, reject: float) -> dict[str, Any]:
+def answer_number(number: Number, reject: float) -> dict[str, Any]:
     """Return what is answered of a picture of numbers: plain values."""
     is_rejected = bool(number.lines) and number.probability < reject
     return {
