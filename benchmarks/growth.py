@@ -79,6 +79,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=num_cores())
     parser.add_argument("--images", type=int, nargs="+", default=IMAGES)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=BATCH_SIZES)
     parser.add_argument("--case", type=int, nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
@@ -86,7 +87,7 @@ def main() -> int:
         return 0
     cases = [(n, 32, t) for t in sorted({1, options.threads}) for n in options.images]
     usual = min(60_000, max(options.images))
-    cases += [(usual, b, options.threads) for b in BATCH_SIZES if b != 32]
+    cases += [(usual, b, options.threads) for b in options.batch_sizes if b != 32]
     results: dict[tuple[int, int, int], list[dict[str, float]]] = {case: [] for case in cases}
     for number in range(options.rounds):
         for case, found in results.items():

@@ -3,9 +3,10 @@
 Run: `.venv/bin/python benchmarks/kill_resume.py [--kills 20] [--epochs 40] [--seed 0]`
 
 Two runs of the same recipe and seed on the real digits, each with a cache of its own, so that the
-first kills may fall into the download. One is left alone; the other is killed with SIGKILL after a
-random time, resumed, killed, and so on, and a few times interrupted with SIGINT (Ctrl-C) instead.
-At the end their model files must be equal byte for byte. Prints each kill, then one line of JSON.
+first kills may fall into the download and the compiling; --share-kernels spares the latter. One is
+left alone; the other is killed with SIGKILL after a random time, resumed, killed, and so on, and a
+few times interrupted with SIGINT (Ctrl-C) instead. At the end their model files must be equal byte
+for byte. Prints each kill, then one line of JSON.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from lenet.native import build
 from lenet.records import environment
 
 
@@ -48,11 +50,16 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0, help="of the moments, not of the run")
+    parser.add_argument("--share-kernels", action="store_true", help="those compiled already")
     options = parser.parse_args()
     moments = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
         whole, killed = folder / "whole", folder / "killed"
+        if options.share_kernels:
+            for name in ("cache-1", "cache-2"):
+                (folder / name / "lenet").mkdir(parents=True)
+                (folder / name / "lenet" / "native").symlink_to(build().parent)
         started = time.perf_counter()
         if start(whole, folder / "cache-1", options.epochs, resume=False).wait():
             sys.exit("the uninterrupted run failed")

@@ -8,6 +8,7 @@ PART is one of
   sizes   Fig. 6: error for 15,000 and 30,000 training images (60,000: `lenet study lecun1998`).
   road    from `lecun1998` to `default` and beyond, one change at a time.
 
+--here trains in this process, where starting others would take longer than what is trained.
 Runs lie in runs/lecun1998-PART (`--out` names another folder), so what was stopped goes on.
 A line for each study goes to stderr; stdout has one line of JSON.
 """
@@ -15,14 +16,15 @@ A line for each study goes to stderr; stdout has one line of JSON.
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from lenet.recipes import RECIPES, Recipe
 from lenet.records import command_line, environment, read_run_record, summarize
-from lenet.study import run_study
+from lenet.study import SeedTask, run_study
+from lenet.study.tasks import Outcome, run_task
 
 PAPER = RECIPES["lecun1998"]
 SIZES = (15_000, 30_000)
@@ -77,6 +79,12 @@ def errors(accuracies: Sequence[float]) -> dict[str, Any]:
     return asdict(summarize([100 * (1 - accuracy) for accuracy in accuracies]))
 
 
+def run_here(tasks: Sequence[SeedTask]) -> Generator[Outcome]:
+    """Carry tasks out one after the other in this process."""
+    for task in tasks:
+        yield task, run_task(task)
+
+
 def summarize_study(folder: Path, seeds: Sequence[int]) -> dict[str, Any]:
     """Return a study's errors in %, at the end and after each pass."""
     runs = [read_run_record(folder / f"seed-{seed}" / "record.json") for seed in seeds]
@@ -102,6 +110,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=0, help="0: what the part is made for")
     parser.add_argument("--num-train", type=int, default=0, help="fewer images, to try it out")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--here", action="store_true", help="in this process, to try it out")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     out = options.out or Path("runs") / f"lecun1998-{options.part}"
@@ -109,7 +118,8 @@ def main() -> None:
     for name, title, recipe in studies_of(options.part, options.epochs):
         if options.num_train:
             recipe = replace(recipe, num_train=options.num_train)
-        run_study(out / name, name, recipe, seeds, num_jobs=options.jobs)
+        executor = run_here if options.here else None
+        run_study(out / name, name, recipe, seeds, num_jobs=options.jobs, executor=executor)
         figures = summarize_study(out / name, seeds)
         studies.append({"name": name, "title": title, "recipe": asdict(recipe), **figures})
         test = figures["test_error"]

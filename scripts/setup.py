@@ -38,7 +38,7 @@ def main(extras: list[str]) -> None:
     install_torch()
     say("installing lenet and what it needs")
     target = str(ROOT) + (f"[{','.join(extras)}]" if extras else "")
-    pip("install", "-c", str(ROOT / "constraints.txt"), "--editable", target)
+    pip("-c", str(ROOT / "constraints.txt"), "--editable", target)
     if not works("import lenet, torch"):
         sys.exit("error: .venv does not work; delete it and run this again")
     stamp.write_text(wanted)
@@ -76,8 +76,10 @@ def make_venv() -> None:
 
 
 def pip(*arguments: str, quiet: bool = False) -> bool:
-    """Run the environment's pip; unless quiet, a failure ends the set-up."""
-    command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", *arguments]
+    """Run the environment's pip to install; unless quiet, a failure ends the set-up."""
+    # Python compiles what it imports; all of torch and its company would take twice as long.
+    install = ("--disable-pip-version-check", "install", "--no-compile")
+    command = [str(PYTHON), "-m", "pip", *install, *arguments]
     if not quiet:
         command.append("--quiet")
     done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.DEVNULL if quiet else None)
@@ -101,9 +103,9 @@ def install_torch() -> None:
     if platform.system() == "Linux" and not has_gpu:
         # One try: a network that does not reach that index costs seconds, not minutes.
         one_try = ("--retries", "0", "--timeout", "15", "--no-deps", "--index-url", CPU_INDEX)
-        if pip("install", *one_try, pinned[0], quiet=True):
+        if pip(*one_try, pinned[0], quiet=True):
             return
-    pip("install", "-c", str(ROOT / "constraints.txt"), pinned[0])
+    pip("-c", str(ROOT / "constraints.txt"), pinned[0])
 
 
 if __name__ == "__main__":

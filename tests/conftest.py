@@ -5,16 +5,19 @@ import hashlib
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image, ImageDraw
 
 from lenet.data.idx import header
 from lenet.data.sources import DATASETS, DataFile, Dataset
+from lenet.native import NativeUnavailableError, build
 
 FILES = {
     "train-images-idx3-ubyte": (60, 28, 28),
@@ -22,6 +25,23 @@ FILES = {
     "t10k-images-idx3-ubyte": (20, 28, 28),
     "t10k-labels-idx1-ubyte": (20,),
 }
+
+
+LONGEST = (
+    "test_real.py",
+    "test_benchmarks.py",
+    "test_native.py",
+    "test_export.py",
+    "test_study.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest: where there are workers, none ends long after."""
+    last = len(LONGEST)
+    items.sort(
+        key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else last
+    )
 
 
 @pytest.fixture
@@ -56,7 +76,18 @@ def tiny(contents: dict[str, bytes]) -> Dataset:
 @pytest.fixture(scope="session")
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the compiled kernels, which take seconds to compile: once for all tests."""
-    return tmp_path_factory.mktemp("kernels")
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # the folder beside it is that of all of them
+        root = root.parent
+    cache = root / "compiled"
+    with FileLock(root / "compiled.lock"), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        for name in ("kernels", "distort", "lenet5_1998"):
+            with suppress(NativeUnavailableError):
+                build(name)
+    folder = cache / "lenet" / "native"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
 SMALL = {
     "engines.py": ("--seeds", "1"),
-    "growth.py": ("--rounds", "1", "--images", "640"),
-    "kill_resume.py": ("--kills", "2", "--epochs", "2"),
-    "lecun1998.py": ("road", "--seeds", "1", "--epochs", "1", "--num-train", "500"),
+    "growth.py": ("--rounds", "1", "--images", "640", "--batch-sizes", "64"),
+    "kill_resume.py": ("--kills", "2", "--epochs", "2", "--share-kernels"),
+    "lecun1998.py": ("road", "--seeds", "1", "--epochs", "1", "--num-train", "500", "--here"),
     "page.py": ("--scenes", "1", "--strokes", "1"),
     "step.py": ("--rounds", "1"),
     "study.py": ("time", "--seeds", "2", "--epochs", "1", "--rounds", "1", "--only", "study"),

@@ -365,7 +365,7 @@ def test_sanitizers_find_nothing(tmp_path: Path) -> None:
     include = f"-I{Path(build.__code__.co_filename).parent}"
     source = Path(__file__).parent / "kernels_test.cpp"
     subprocess.run(
-        ["g++", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]  # noqa: RUF005
+        ["g++", "-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]  # noqa: RUF005
         + ["-Wall", "-Wextra", "-Werror", *flags, include, str(source), "-o", str(program)],
         check=True,
     )
