@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch._C._distributed_c10d import HashStore
 from torch.distributed.distributed_c10d import Store
 
-from lenet.commands import _find_run
 from lenet.errors import RecipeError, RunError
 from lenet.options import TrainOptions
 from lenet.recipes import RECIPES
 from lenet.records import read_run_record
+from lenet.train_command import _find_run
 from lenet.training import create_run, train
 from lenet.training.distributed import (
     ALONE,

@@ -36,6 +36,9 @@ VERBS = {
 }
 
 MODULES = {
+    "train": "lenet.train_command",
+    "evaluate": "lenet.model_commands",
+    "export": "lenet.model_commands",
     "predict": "lenet.picture_commands",
     "read": "lenet.picture_commands",
     "serve": "lenet.serve_command",

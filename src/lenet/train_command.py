@@ -1,0 +1,252 @@
+"""The verb that trains: a new run, or one that goes on.
+
+stdout holds the result, stderr all else.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lenet.errors import LeNetError, RecipeError, RunError
+from lenet.options import TrainOptions, parse, parse_with_recipe
+from lenet.recipes import Recipe
+
+if TYPE_CHECKING:
+    from lenet.records import RunRecord
+    from lenet.training import Run
+    from lenet.training.distributed import Group
+
+RUNS_FOLDER = Path("runs")
+
+
+def train(arguments: Sequence[str]) -> int:
+    """Train, or go on training, and write the report."""
+    options, name = parse_with_recipe(TrainOptions, "train", arguments)
+    if options.threads < 0:
+        raise RecipeError(f"`threads` (={options.threads}) must be at least 0")
+    from lenet.device import choose_device
+    from lenet.training.distributed import joined
+
+    # Before the run directory is made: what can't start should leave nothing.
+    device = choose_device(options.device)
+    if options.tensorboard:
+        _require_tensorboard()
+    with joined(device) as group:
+        if not group.is_first:
+            _train_share(options, group)
+            return 0
+        run = group.from_first(lambda: _find_run(options, name, arguments))
+        record, report = _train_and_report(run, options, group)
+    if options.json:
+        from lenet.records import to_json
+
+        print(json.dumps(json.loads(to_json(record))))
+    else:
+        _print_run(record, report)
+    return 0
+
+
+def _train_and_report(
+    run: "Run", options: TrainOptions, group: "Group"
+) -> tuple["RunRecord", Path]:
+    from rich.console import Console
+
+    from lenet.console import TrainingView
+    from lenet.report import write_report
+    from lenet.training import train as train_run
+
+    if run.is_finished:
+        print(f"{run.path}: this run is finished", file=sys.stderr)
+    events = run.path / "tensorboard" if options.tensorboard else None
+    try:
+        with TrainingView(Console(stderr=True), events, quiet=options.quiet) as view:
+            record = train_run(
+                run,
+                device=options.device,
+                engine=options.engine,
+                num_threads=options.threads,
+                data_dir=options.data_dir,
+                watcher=view,
+                group=group,
+            )
+        return record, write_report(run.path, data_dir=options.data_dir)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"interrupted after {run.num_epochs_done} of {run.recipe.epochs} epochs; "
+            f"`lenet train --resume --out {run.path}` goes on"
+        ) from None
+
+
+def _train_share(options: TrainOptions, group: "Group") -> None:
+    """Do the part of a process that `torchrun` started beside the first, which alone speaks."""
+    from lenet.training import train as train_run
+
+    logging.disable()
+    try:
+        # The first process finds the run; here nothing is read or written.
+        run = group.from_first(_no_run)
+        train_run(
+            run,
+            device=options.device,
+            engine=options.engine,
+            num_threads=options.threads,
+            data_dir=options.data_dir,
+            group=group,
+        )
+    except LeNetError:
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _no_run() -> "Run":
+    raise AssertionError("called in process 0 alone")
+
+
+def _find_run(options: TrainOptions, name: str, arguments: Sequence[str]) -> "Run":
+    from lenet.training import open_run
+    from lenet.training.directory import RECIPE_FILE
+    from lenet.training.distributed import is_restart, is_under_torchrun
+
+    if options.resume:
+        return _run_to_resume(options, name, arguments)
+    if is_under_torchrun():
+        # It starts the same command anew when a process ended or a machine came or went.
+        paths = [options.out] if options.out else _default_paths(name, options.seed or 0)[:-1]
+        if paths and (paths[-1] / RECIPE_FILE).is_file():
+            run = open_run(paths[-1])
+            is_same = run.recipe == options.settings and run.seed == (options.seed or 0)
+            if is_same and (is_restart() or not run.is_finished):
+                return run
+    return _new_run(options, name)
+
+
+def _require_tensorboard() -> None:
+    try:
+        import tensorboardX  # noqa: F401
+    except ImportError:
+        raise LeNetError(
+            "--tensorboard needs tensorboardX: pip install 'lenet[tensorboard]'"
+        ) from None
+
+
+def _default_paths(name: str, seed: int) -> list[Path]:
+    """Return the numbered folders of a recipe and seed that exist, then the first free one."""
+    paths = [RUNS_FOLDER / f"{name}-seed{seed}"]
+    while paths[-1].exists():
+        paths.append(RUNS_FOLDER / f"{name}-seed{seed}-{len(paths) + 1}")
+    return paths
+
+
+def _new_run(options: TrainOptions, name: str) -> "Run":
+    from lenet.training import open_run
+    from lenet.training.directory import RECIPE_FILE
+
+    seed = options.seed or 0
+    path = options.out
+    if path is None:
+        *taken, path = _default_paths(name, seed)
+        for other in taken:
+            if not (other / RECIPE_FILE).is_file():
+                continue
+            run = open_run(other)
+            if run.is_finished or run.is_locked:
+                continue
+            if (
+                run.recipe == options.settings
+                and run.num_epochs_done == 0
+                and options.images is None
+                and options.start is None
+            ):
+                return run
+            print(
+                f"note: {other} holds an unfinished run; "
+                f"`lenet train --resume --out {other}` would go on with it",
+                file=sys.stderr,
+            )
+    return _create_run(path, name, options)
+
+
+def _create_run(path: Path, name: str, options: TrainOptions) -> "Run":
+    """Make a run directory with all that is to be trained on in it, or none."""
+    from lenet.training import create_run
+
+    if options.images is None and options.start is None:
+        return create_run(path, name, options.settings, options.seed or 0)
+    import shutil
+
+    from lenet.data.sources import find_dataset
+    from lenet.reader import pretrained_model
+    from lenet.training.own import keep_own, keep_start, read_own
+
+    own = None
+    if options.images is not None:
+        classes = find_dataset(options.settings.dataset).classes
+        own = read_own(options.images, classes, _complain)
+    run = create_run(path, name, options.settings, options.seed or 0)
+    try:
+        if own is not None:
+            keep_own(run, own)
+        if options.start is not None:
+            is_ours = str(options.start) == "pretrained" and not options.start.exists()
+            with pretrained_model() as ours:
+                keep_start(run, ours if is_ours else options.start)
+    except LeNetError:
+        shutil.rmtree(path)  # made above, so that nobody else's files are in it
+        raise
+    return run
+
+
+def _complain(path: Path, error: LeNetError) -> None:
+    print(f"error: {ascii(str(path))[1:-1]}: {error}", file=sys.stderr)
+
+
+def _run_to_resume(options: TrainOptions, name: str, arguments: Sequence[str]) -> "Run":
+    from lenet.training import open_run
+
+    path = options.out
+    if path is None:
+        taken = _default_paths(name, options.seed or 0)[:-1]
+        if not taken:
+            raise RunError(
+                f"{RUNS_FOLDER / f'{name}-seed{options.seed or 0}'}: nothing to resume here; "
+                "--out names the run directory"
+            )
+        path = taken[-1]
+    run = open_run(path)
+    if options.images is not None or options.start is not None:
+        raise RunError(f"{path}: a resumed run keeps its pictures and the weights it began with")
+    # Parsed over the run's own values, flags that ask for something else stand out.
+    wanted = parse(TrainOptions, "train", arguments, default=TrainOptions(settings=run.recipe))
+    changed = [
+        f"--{f.name.replace('_', '-')} {getattr(wanted.settings, f.name)}"
+        for f in fields(Recipe)
+        if getattr(wanted.settings, f.name) != getattr(run.recipe, f.name)
+    ]
+    if options.seed not in (None, run.seed):
+        changed.append(f"--seed {options.seed}")
+    if options.recipe not in ("", run.recipe_name):
+        changed.insert(0, options.recipe)
+    if changed:
+        raise RunError(
+            f"{path}: a resumed run keeps its settings (recipe {run.recipe_name}, "
+            f"seed {run.seed}), but `{' '.join(changed)}` asks for others"
+        )
+    return run
+
+
+def _print_run(record: "RunRecord", report: Path) -> None:
+    for split in ("train", "val", "test"):
+        if split in record.scores:
+            scores = record.scores[split]
+            wrong = scores["num_images"] - scores["num_correct"]
+            print(
+                f"{split} accuracy".ljust(16)
+                + f"{scores['accuracy']:.2%}   {wrong:,} of {scores['num_images']:,} wrong"
+            )
+    print(f"{'training time':<16}{record.training_s:.1f} s")
+    print(f"{'report':<16}{report}")
