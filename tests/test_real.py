@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,13 +94,17 @@ def test_the_paper_s_effective_rates_of_the_first_pass(tmp_path: Path) -> None:
 
 
 def test_a_seed_in_company_is_the_seed_alone(tmp_path: Path) -> None:
-    flags = ("lecun1998-distorted", "--epochs", "2", "--num-train", "1500")
-    lenet = (sys.executable, "-m", "lenet")
-    study = ("study", *flags, "--seeds", "2", "--jobs", "2", "--out", "company")
-    run(*lenet, *study, cwd=tmp_path)
-    for seed in ("0", "1"):
-        run(*lenet, "train", *flags, "--seed", seed, "--out", seed, "--quiet", cwd=tmp_path)
-        alone = (tmp_path / seed / "model.safetensors").read_bytes()
+    from lenet.recipes import RECIPES
+    from lenet.training import create_run, train
+
+    name, recipe = "lecun1998-distorted", {"epochs": 2, "num_train": 1500}
+    flags = ("--epochs", "2", "--num-train", "1500", "--seeds", "2", "--jobs", "2")
+    study = (sys.executable, "-m", "lenet", "study", name, *flags, "--out", "company")
+    run(*study, cwd=tmp_path)
+    for seed in range(2):
+        path = tmp_path / f"{seed}"
+        train(create_run(path, name, replace(RECIPES[name], **recipe), seed))  # type: ignore[arg-type]  # of a recipe
+        alone = (path / "model.safetensors").read_bytes()
         company = tmp_path / "company" / f"seed-{seed}" / "model.safetensors"
         assert company.read_bytes() == alone
 
