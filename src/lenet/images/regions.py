@@ -107,18 +107,18 @@ def label_regions(mask: Mask, ink: Grey) -> tuple[NDArray[np.int32], list[Region
     """
     height, width = mask.shape
     edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    rows, starts = np.nonzero(edges == 1)  # runs of the mask, row by row
-    ends = np.nonzero(edges == -1)[1]
+    # Runs of the mask, row by row.
+    rows, starts = np.divmod(np.flatnonzero(edges == 1), width + 1)
+    ends = np.flatnonzero(edges == -1) % (width + 1)
     labels = np.zeros((height, width), np.int32)
     if len(rows) == 0:
         return labels, []
     parents = _join_runs(rows, starts, ends)
     numbers = np.unique(parents, return_inverse=True)[1].astype(np.int32) + 1
-    # Write each run's number as a step up at its start and down at its end.
-    steps = np.zeros((height, width + 1), np.int64)
-    np.add.at(steps, (rows, starts), numbers)
-    np.add.at(steps, (rows, ends), -numbers)
-    labels = np.cumsum(steps, axis=1)[:, :width].astype(np.int32)
+    # The mask's pixels, row by row, are those of the runs one after the other.
+    owners = np.repeat(numbers, ends - starts)
+    labels[mask] = owners
+    inked = ink[mask]
     count = int(numbers.max()) + 1
     top, bottom = np.full(count, height), np.zeros(count, np.int64)
     left, right = np.full(count, width), np.zeros(count, np.int64)
@@ -126,11 +126,10 @@ def label_regions(mask: Mask, ink: Grey) -> tuple[NDArray[np.int32], list[Region
     np.maximum.at(bottom, numbers, rows + 1)
     np.minimum.at(left, numbers, starts)
     np.maximum.at(right, numbers, ends)
-    flat = labels.ravel()
-    area = np.bincount(flat, minlength=count)
-    weight = np.bincount(flat, weights=ink.ravel(), minlength=count)
+    area = np.bincount(owners, minlength=count)
+    weight = np.bincount(owners, weights=inked, minlength=count)
     peak = np.zeros(count, np.float32)
-    np.maximum.at(peak, flat, ink.ravel())
+    np.maximum.at(peak, owners, inked)
     regions = [
         Region(
             label=k,
