@@ -135,7 +135,7 @@ def _check_header(image: Image.Image, data: bytes) -> None:
     limit = MAX_JPEG_PIXELS if is_jpeg else MAX_PIXELS
     if width * height > limit:
         raise PictureError(_too_many(width, height, limit))
-    if not is_jpeg:
+    if not is_jpeg or _is_one_scan(data):
         return
     # In the compressed data a byte 0xff is followed by 0 or by a marker, so this counts scans.
     num_scans = data.count(b"\xff\xda")
@@ -143,6 +143,22 @@ def _check_header(image: Image.Image, data: bytes) -> None:
         raise PictureError(
             f"a JPEG of {width} x {height} pixels in {num_scans} scans takes too long to decode"
         )
+
+
+def _is_one_scan(data: bytes) -> bool:
+    """Tell whether a JPEG's first scan is the whole picture; decoders then read no other.
+
+    Most files of cameras are so, and to count the scans of a large one takes milliseconds.
+    """
+    place, num_colours = 2, 0
+    while data[place : place + 1] == b"\xff" and len(data) > place + 9:
+        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
+        if marker == 0xDA:
+            return 0 < num_colours <= data[place + 4]
+        if marker in (0xC0, 0xC1):
+            num_colours = data[place + 9]
+        place += 2 + length
+    return False
 
 
 def _too_many(width: int, height: int, limit: int) -> str:
@@ -172,7 +188,7 @@ def _shrink(image: Image.Image, name: str) -> Picture:
     if longest > MAX_SIDE:
         scaled = [max(1, round(side * MAX_SIDE / longest)) for side in image.size]
         image = image.resize((scaled[0], scaled[1]), Image.Resampling.BOX)
-    pixels = np.asarray(image, dtype=np.float32) / 255
+    pixels = np.divide(np.asarray(image), np.float32(255), dtype=np.float32)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
     rgb = _on_paper(pixels) if pixels.shape[2] == 4 else pixels
