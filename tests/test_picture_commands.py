@@ -159,12 +159,16 @@ def test_own_pictures_are_scored(folder: Path, capsys: pytest.CaptureFixture[str
 
 def test_standard_input_is_read_without_torch(folder: Path) -> None:
     code = (
-        "import sys; from lenet.cli import main; status = main(['predict', '-', '--json']);"
-        "print('torch' in sys.modules, file=sys.stderr); sys.exit(status)"
+        "import os, sys; from lenet.cli import main; status = main(['predict', '-', '--json']);"
+        "print('torch' in sys.modules, os.environ['OPENBLAS_NUM_THREADS'], file=sys.stderr);"
+        "sys.exit(status)"
     )
     data = (folder / "b.png").read_bytes()
-    found = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True)
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
+    found = subprocess.run(
+        [sys.executable, "-c", code], input=data, capture_output=True, env=environment
+    )
     assert found.returncode == 0
     assert json.loads(found.stdout)["label"] == "7"
     assert json.loads(found.stdout)["path"] == "-"
-    assert found.stderr.strip() == b"False"
+    assert found.stderr.strip() == b"False 1"

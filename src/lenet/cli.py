@@ -91,6 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"; did you mean `{near[0]}`?" if near else f"; there is: {', '.join(VERBS)}"
         print(f"error: no command `{printable(arguments[0])}`{hint}", file=sys.stderr)
         return EXIT_USAGE
+    if MODULES.get(arguments[0]) == "lenet.picture_commands" and "numpy" not in sys.modules:
+        # Pictures are read side by side: numpy's own threads would wait for each other.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
         with _no_interrupt_inside_imports(is_process=argv is None):
