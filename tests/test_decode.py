@@ -3,6 +3,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from lenet.errors import PictureError
-from lenet.images import decode
+from lenet.images import decode, limits
 from lenet.images.decode import FORMATS, read_picture
 
 
@@ -190,6 +191,70 @@ def test_a_jpeg_of_very_many_scans_is_refused() -> None:
     assert read_picture(encode(image, "JPEG") + more).size == (8000, 8000)
 
 
+def tiff(order: str, big: bool, num_strips: int) -> bytes:
+    """A grey TIFF of one row a strip, of which all but the first are nowhere."""
+    head = {"<": b"II", ">": b"MM"}[order]
+    head += struct.pack(order + "HHHQ", 43, 8, 0, 16) if big else struct.pack(order + "HL", 42, 8)
+    tags = [(256, 1, 1), (257, 1, num_strips), (258, 1, 8), (259, 1, 1), (262, 1, 1),
+            (273, num_strips, 4), (278, 1, 1), (279, num_strips, 4)]  # fmt: skip
+    # Places and counts are four bytes each, and values that do not fit follow: all alike.
+    entries = b"".join(
+        struct.pack(order + ("HHQQ" if big else "HHLL"), tag, 4, count, value)
+        if count > 1 or not (order == ">" and big)
+        else struct.pack(order + "HHQLL", tag, 4, count, value, 0)
+        for tag, count, value in tags
+    )
+    number = struct.pack(order + ("Q" if big else "H"), len(tags))
+    return head + number + entries + bytes(8) + bytes(4 * num_strips)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("big", [False, True])
+def test_a_tiff_of_millions_of_strips_is_refused(order: str, big: bool) -> None:
+    with pytest.raises(PictureError, match="a TIFF with 1,000,001 values of one property"):
+        read_picture(tiff(order, big, 1_000_001))
+    with pytest.raises(PictureError, match="damaged"):
+        read_picture(tiff(order, big, 10)[:60])
+
+
+def test_a_file_of_millions_of_pieces_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits.Pieces, "num_left", 1000)
+    few, many = (png(28, 28, 8, *[chunk(b"abCd", b"")] * number) for number in (100, 1000))
+    with pytest.raises(PictureError, match="of too many pieces"):
+        read_picture(many)
+    with pytest.raises(PictureError, match="a damaged picture"):
+        read_picture(few)  # it is: of 100 bytes of pixels
+
+
+def test_what_python_decodes_may_be_less_large() -> None:
+    header = b"P2 2001 2000 255\n"
+    with pytest.raises(PictureError, match="2001 x 2000 pixels; at most 4,000,000"):
+        read_picture(header)
+    assert read_picture(b"P2 200 200 99\n" + b"7 " * 40_000).size == (200, 200)
+    assert read_picture(b"P5 700 700 100\n" + bytes(490_000)).size == (700, 700)
+
+
+def test_a_large_jpeg_in_several_scans_is_refused() -> None:
+    data = encode(Image.new("RGB", (64, 64)), "JPEG", progressive=True)
+    place = data.index(b"\xff\xc2") + 5
+    large = data[:place] + struct.pack(">HH", 9000, 9000) + data[place + 4 :]
+    with pytest.raises(PictureError, match="9000 x 9000 pixels; at most 64,000,000"):
+        read_picture(large)
+    large = encode(Image.new("L", (9000, 9000)), "JPEG")
+    assert read_picture(large).size == (9000, 9000)
+
+
+def test_large_pictures_are_read_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LARGE_PIXELS", 10)
+    image = encode(Image.new("L", (28, 28)), "PNG")
+    with ThreadPoolExecutor(1) as pool:
+        with decode._LARGE:
+            waiting = pool.submit(read_picture, image)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.3)
+        assert waiting.result(timeout=60).size == (28, 28)
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_damaged_files_are_one_clear_error(kind: str, grey: np.ndarray[Any, Any]) -> None:
     rng = np.random.default_rng(0)
@@ -237,7 +302,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.real
 def test_the_largest_picture_stays_within_a_gigabyte(tmp_path: Path) -> None:
-    side = int(decode.MAX_PIXELS**0.5)
+    side = int(limits.MAX_PIXELS**0.5)
     path = tmp_path / "large.png"
     Image.new("RGBA", (side, side), (0, 0, 0, 10)).save(path, compress_level=1)
     read = f"""

@@ -205,6 +205,16 @@ def test_regions_are_those_of_a_flood_fill() -> None:
         assert not labels[~mask].any()
 
 
+def test_of_very_many_regions_the_heaviest_are_kept() -> None:
+    mask = np.zeros((100, 100), np.bool_)
+    mask[::2, ::2] = True
+    ink = np.linspace(1, 2, 10_000, dtype=np.float32).reshape(100, 100)
+    labels, regions = label_regions(mask, ink)
+    assert labels.max() == 2500
+    assert [r.label for r in regions] == list(range(1501, 2501))
+    assert all(labels[r.top, r.left] == r.label for r in regions)
+
+
 def test_means_and_discs_are_what_they_say() -> None:
     values = np.random.default_rng(0).random((9, 7)).astype(np.float32)
     for radius in (1, 3, 20):

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lenet.errors import LeNetError, PictureError
-from lenet.images.decode import MAX_BYTES, SUFFIXES, Source
+from lenet.images.decode import SUFFIXES, Source
+from lenet.images.limits import MAX_BYTES
 from lenet.images.steps import Step, save_steps
 from lenet.options import PredictOptions, ReadOptions, fill_in, parse
 from lenet.reader import Digit, Number, Reader, describe_digit

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lenet.errors import LeNetError, PictureError
-from lenet.images.decode import MAX_BYTES, SUFFIXES
+from lenet.images.decode import SUFFIXES
+from lenet.images.limits import MAX_BYTES
 
 PARQUET_SUFFIX = ".parquet"
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")

@@ -5,10 +5,12 @@ smaller as they are read, so that a photograph of 12 or 100 megapixels costs lit
 decoding.
 """
 
-import io
 import os
 import stat
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,16 @@ from PIL import (
 )
 
 from lenet.errors import PictureError
+from lenet.images.limits import (
+    LARGE_BYTES,
+    MAX_BYTES,
+    MAX_PIXELS,
+    Pieces,
+    check_header,
+    check_tiff,
+    is_large,
+    too_many,
+)
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """What Pillow may try. Some phones' JPEGs hold several pictures; it calls them MPO."""
@@ -32,19 +44,13 @@ SUFFIXES = (
 """What is taken from a folder."""
 MAX_SIDE = 768
 """Longest side of what is worked on, in pixels."""
-MAX_BYTES = 200 * 10**6
-MAX_PIXELS = 64 * 10**6
-"""Of a picture that must be decoded whole: 64 million in four bytes are 256 MB."""
-MAX_JPEG_PIXELS = 178 * 10**6
-"""Of a JPEG, which is decoded at a fraction of its size."""
-MAX_SCANNED_PIXELS = 10**9
-"""Of a JPEG in several scans: pixels times scans. A photograph has some ten scans; a file made
-to keep us busy, thousands."""
 FOREIGN = (
     (b"%PDF", "a PDF; save the page as a PNG"),
     (b"<svg", "an SVG drawing; save it as a PNG"),
     (b"<?xml", "an XML file, perhaps an SVG drawing; save it as a PNG"),
 )
+
+_LARGE = threading.RLock()
 
 Source = str | os.PathLike[str] | bytes | NDArray[Any] | Image.Image
 
@@ -77,13 +83,22 @@ def read_picture(source: Source) -> Picture:
         )
     if isinstance(source, Image.Image):
         if source.width * source.height > MAX_PIXELS:
-            raise PictureError(_too_many(source.width, source.height, MAX_PIXELS))
+            raise PictureError(too_many(source.width, source.height, MAX_PIXELS))
         return _shrink(source, source.format or "image")
-    return _decode(source if isinstance(source, bytes) else _read_bytes(Path(source)))
+    if isinstance(source, bytes):
+        return _decode(source)
+    path = Path(source)
+    with _alone(_size_of(path) > LARGE_BYTES):
+        return _decode(_read_bytes(path))
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
+def _alone(is_large: bool) -> AbstractContextManager[Any]:
+    """Return what lets threads read large pictures one after the other."""
+    return _LARGE if is_large else nullcontext()
+
+
+def _size_of(path: Path) -> int:
+    with _explained():
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             raise PictureError("a folder, not a picture")
@@ -93,7 +108,18 @@ def _read_bytes(path: Path) -> bytes:
             raise PictureError(
                 f"{status.st_size:,} bytes; pictures of at most {MAX_BYTES:,} are read"
             )
-        return path.read_bytes()
+        return status.st_size
+
+
+def _read_bytes(path: Path) -> bytes:
+    with _explained(), path.open("rb") as file:
+        return file.read(MAX_BYTES)  # it may have grown
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError) as error:
         if isinstance(error, PictureError):
             raise
@@ -114,9 +140,12 @@ def _decode(data: bytes) -> Picture:
         with warnings.catch_warnings():
             # Pillow warns of odd metadata, which is not used, and of sizes, which are checked.
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                _check_header(image, data)
-                return _shrink(image, image.format or "image")
+            check_tiff(data)
+            file = Pieces(data)
+            with Image.open(file, formats=FORMATS) as image:
+                file.num_left = check_header(image, data)
+                with _alone(is_large(image, data)):
+                    return _shrink(image, image.format or "image")
     except PictureError:
         raise
     except Image.DecompressionBombError:
@@ -127,42 +156,6 @@ def _decode(data: bytes) -> Picture:
     except Exception as error:  # a decoder that is fed with hostile bytes may raise anything
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PictureError(f"a damaged picture: {said}") from None
-
-
-def _check_header(image: Image.Image, data: bytes) -> None:
-    width, height = image.size
-    is_jpeg = image.format in ("JPEG", "MPO")
-    limit = MAX_JPEG_PIXELS if is_jpeg else MAX_PIXELS
-    if width * height > limit:
-        raise PictureError(_too_many(width, height, limit))
-    if not is_jpeg or _is_one_scan(data):
-        return
-    # In the compressed data a byte 0xff is followed by 0 or by a marker, so this counts scans.
-    num_scans = data.count(b"\xff\xda")
-    if num_scans > 3 and width * height * num_scans > MAX_SCANNED_PIXELS:
-        raise PictureError(
-            f"a JPEG of {width} x {height} pixels in {num_scans} scans takes too long to decode"
-        )
-
-
-def _is_one_scan(data: bytes) -> bool:
-    """Tell whether a JPEG's first scan is the whole picture; decoders then read no other.
-
-    Most files of cameras are so, and to count the scans of a large one takes milliseconds.
-    """
-    place, num_colours = 2, 0
-    while data[place : place + 1] == b"\xff" and len(data) > place + 9:
-        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
-        if marker == 0xDA:
-            return 0 < num_colours <= data[place + 4]
-        if marker in (0xC0, 0xC1):
-            num_colours = data[place + 9]
-        place += 2 + length
-    return False
-
-
-def _too_many(width: int, height: int, limit: int) -> str:
-    return f"{width} x {height} pixels; at most {limit:,} are decoded"
 
 
 def _shrink(image: Image.Image, name: str) -> Picture:
@@ -251,7 +244,7 @@ def _from_array(values: NDArray[Any]) -> NDArray[Any]:
             "expected numbers (H, W), (H, W, 3) or (H, W, 4)"
         )
     if values.shape[0] * values.shape[1] > MAX_PIXELS:
-        raise PictureError(_too_many(values.shape[1], values.shape[0], MAX_PIXELS))
+        raise PictureError(too_many(values.shape[1], values.shape[0], MAX_PIXELS))
     if values.dtype.kind == "b":
         values = values.astype(np.uint8) * np.uint8(255)
     elif values.dtype.kind == "f":

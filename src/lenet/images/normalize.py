@@ -135,13 +135,14 @@ def join(strong: list[Region], others: list[Region], shape: tuple[int, ...]) -> 
             if r.weight >= 0.02 * main.weight
             and max(r.top - box[3], box[1] - r.bottom, r.left - box[2], box[0] - r.right)
             < 0.3 * size
-            and bounding_box([*taken, r])[3] - bounding_box([*taken, r])[1] <= 1.7 * main.size
-            and bounding_box([*taken, r])[2] - bounding_box([*taken, r])[0] <= 1.7 * main.size
+            and max(box[3], r.bottom) - min(box[1], r.top) <= 1.7 * main.size
+            and max(box[2], r.right) - min(box[0], r.left) <= 1.7 * main.size
         ]
         if not near:
             return taken
         taken += near
-        rest = [r for r in rest if r not in near]
+        labels = {r.label for r in near}
+        rest = [r for r in rest if r.label not in labels]
 
 
 def bounding_box(regions: list[Region]) -> tuple[int, int, int, int]:

@@ -35,7 +35,6 @@ LEAN = 0.25
 lean as much to either side, and what is left as it was written is read best."""
 MAX_PICTURE_PIECES = 800
 """Of all lines; each is in six arcs, and an arc takes some 2 ms."""
-MAX_LINE_PIECES = 400
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -82,6 +81,7 @@ class Arc:
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Part:
     mask: Mask
+    """Within its box."""
     box: tuple[int, int, int, int]
     region: int
     place: int
@@ -99,13 +99,16 @@ def find_lines(rgb: NDArray[Any]) -> list[Line]:
     Raises:
         PictureError: So many pieces that to read them would take minutes.
     """
-    lines = [_cut(patch) for patch in find_patches(rgb)]
-    num_pieces = sum(len(line.boxes) for line in lines)
-    if num_pieces > MAX_PICTURE_PIECES:
-        raise PictureError(
-            f"{num_pieces:,} pieces of ink; numbers of at most {MAX_PICTURE_PIECES:,} are read, so "
-            "cut the picture into parts"
-        )
+    lines: list[Line] = []
+    num_pieces = 0
+    for patch in find_patches(rgb):
+        lines.append(_cut(patch))
+        num_pieces += len(lines[-1].boxes)
+        if num_pieces > MAX_PICTURE_PIECES:
+            raise PictureError(
+                f"more than {MAX_PICTURE_PIECES:,} pieces of ink are not read as numbers; cut the "
+                "picture into parts"
+            )
     return lines
 
 
@@ -119,19 +122,18 @@ def _cut(patch: Patch) -> Line:
         left, right = int(filled[0]), int(filled[-1]) + 1
         columns = [left, *find_cuts(own, left, right, tall), right]
         for place, (start, end) in enumerate(pairwise(columns)):
-            part = own.copy()
-            part[:, :start] = part[:, end:] = False
-            rows = np.nonzero(part.any(axis=1))[0]
+            rows = np.nonzero(own[:, start:end].any(axis=1))[0]
             if not len(rows):  # between a dot and its neighbour that touch at a corner
                 continue
             box = start, int(rows[0]), end, int(rows[-1]) + 1
+            part = own[box[1] : box[3], start:end].copy()  # of the whole, hundreds are a gigabyte
             torn = float(own[:, start].sum()) / tall if place else 0.0
             parts.append(_Part(mask=part, box=box, region=number, place=place, torn=torn))
     parts.sort(key=lambda part: part.box[0] + part.box[2])
-    parts = parts[:MAX_LINE_PIECES]
     cells = np.zeros(patch.parts.shape, np.int32)
     for number, piece in enumerate(parts, start=1):
-        cells[piece.mask] = number
+        left, top, right, bottom = piece.box
+        cells[top:bottom, left:right][piece.mask] = number
     numbers = {(piece.region, piece.place): number for number, piece in enumerate(parts)}
     return Line(
         cells=cells,

@@ -1,8 +1,11 @@
 /* Connected pieces of a mask and the width of its strokes, as images/regions.py. */
 (() => {
+  const MAX_REGIONS = 1000;
+
   /**
    * Find the connected pieces of a mask (Uint8Array), diagonal neighbours included.
-   * Returns {labels: Int32Array, 0 outside, regions with labels from 1, topmost first}.
+   * Returns {labels: Int32Array, 0 outside, regions with labels from 1, topmost first}; of more
+   * than MAX_REGIONS the heaviest.
    */
   function labelRegions(mask, ink) {
     const { width, height } = ink;
@@ -41,7 +44,12 @@
         labels[i] = label;
       }
     }
-    return { labels, regions: measureRegions(labels, parents, root, ink) };
+    let regions = measureRegions(labels, parents, root, ink);
+    if (regions.length > MAX_REGIONS) {
+      regions = regions.sort((a, b) => b.weight - a.weight || a.label - b.label).slice(0, MAX_REGIONS);
+      regions.sort((a, b) => a.label - b.label);
+    }
+    return { labels, regions };
   }
 
   /** Number the pieces from 1 and measure them; writes the numbers into `labels`. */
