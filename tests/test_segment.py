@@ -43,6 +43,22 @@ def test_bars_are_read_and_the_comma_is_not(touching: bool) -> None:
     assert [c.label for c in read_line(lines[0], as_ones)] == [1, 1, 1]
 
 
+def test_two_strokes_with_a_gap_between_them_are_two_digits() -> None:
+    """Even if the network takes the two for one digit more gladly."""
+    image = Image.new("RGB", (200, 100), "white")
+    pen = ImageDraw.Draw(image)
+    for x in (60, 90):
+        pen.rectangle((x, 20, x + 8, 80), fill="black")
+    line = find_lines(np.asarray(image, dtype=np.float32) / 255)[0]
+    arcs = {(arc.first, arc.end): arc for arc in find_arcs(line)}
+    assert set(arcs) == {(0, 1), (1, 2), (0, 2)}
+    boxes = line.boxes
+    assert arcs[0, 2].gap * line.height == pytest.approx(boxes[1][0] - boxes[0][2])
+    assert arcs[0, 1].gap == arcs[1, 2].gap == 0
+    logits = np.array([[9.0 if end - first == 2 else 5.0] for first, end in arcs])
+    assert [(c.first, c.end) for c in read_line(line, lambda _: logits)] == [(0, 1), (1, 2)]
+
+
 def test_lines_come_from_top_to_bottom() -> None:
     lines = find_lines(page_of_bars(3))
     assert [len(read_line(line, as_ones)) for line in lines] == [3, 3, 3]

@@ -18,6 +18,9 @@ SHAPE_COST = 8.0
 MAX_ASPECT = 1.3
 TEAR_COST = 3.0
 """Cost of a cut through as much ink as the line is tall; each of its two sides pays half."""
+GAP_COST = 10.0
+"""Cost of columns without ink inside a digit, as many as the line is tall: digits have hardly any,
+and two that are read as one often do."""
 ARC_COST = 0.0
 """Cost of each digit."""
 SKIP_COST = 6.0
@@ -128,4 +131,5 @@ def log_probabilities(logits: NDArray[Any]) -> NDArray[Any]:
 def _shape_cost(arc: Arc) -> float:
     too_low = max(0.0, MIN_HEIGHT - arc.height)
     too_wide = max(0.0, arc.width - MAX_ASPECT)
-    return SHAPE_COST * (4 * too_low + too_wide) + TEAR_COST / 2 * arc.torn + ARC_COST
+    shape = SHAPE_COST * (4 * too_low + too_wide) + GAP_COST * arc.gap
+    return shape + TEAR_COST / 2 * arc.torn + ARC_COST

@@ -74,6 +74,8 @@ class Arc:
     """Above what its neighbours stand on, in heights of the line; little of a comma's."""
     width: float
     """Likewise."""
+    gap: float
+    """Columns without ink between its pieces, in heights of the line."""
     torn: float
     """Ink cut through on its two sides, in heights of the line."""
 
@@ -201,12 +203,22 @@ def find_arcs(line: Line) -> list[Arc]:
                     box=(left, top, right, bottom),
                     height=(min(bottom, feet[first:end].max()) - top) / line.height,
                     width=(right - left) / line.height,
+                    gap=_gap(boxes) / line.height,
                     torn=sum(
                         ink for a, b, ink in line.torn if (first <= a < end) != (first <= b < end)
                     ),
                 )
             )
     return arcs
+
+
+def _gap(boxes: tuple[tuple[int, int, int, int], ...]) -> int:
+    """Return how many columns, of those from the first box to the last, are in none."""
+    total, reached = 0, min(left for left, *_ in boxes)
+    for left, _, right, _ in sorted(boxes):
+        total += max(0, left - reached)
+        reached = max(reached, right)
+    return total
 
 
 def _feet(line: Line) -> NDArray[Any]:
