@@ -16,6 +16,14 @@ def test_images_are_turned_as_pillow_turns_them() -> None:
             assert np.abs(turned.astype(int) - np.asarray(expected)).max() <= 2
 
 
+def test_what_is_turned_is_then_moved() -> None:
+    images = np.zeros((2, 28, 28), np.uint8)
+    images[:, 8:20, 8:20] = np.random.default_rng(2).integers(0, 256, (2, 12, 12))
+    for angle in (0.0, 6.0):
+        expected = np.roll(turn(images, angle), (1, 1), (1, 2))
+        assert np.array_equal(turn(images, angle, 1.0), expected)
+
+
 @pytest.mark.parametrize("num", [0, 1, 5])
 def test_not_turned_is_the_same(num: int) -> None:
     images = np.random.default_rng(1).integers(0, 256, (num, 28, 28)).astype(np.uint8)

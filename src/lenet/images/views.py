@@ -1,4 +1,4 @@
-"""Images a little turned: what several looks at a digit agree on is more often right."""
+"""Images a little turned and moved: what several looks at a digit agree on is more often right."""
 
 from functools import lru_cache
 from typing import Any
@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 SIDE = 28
 
 
-def turn(images: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
+def turn(images: NDArray[np.uint8], degrees: float, moved: float = 0.0) -> NDArray[np.uint8]:
     """Turn images about their middle, bilinearly sampled, with background outside.
 
     Args:
         images: (N, 28, 28) uint8.
         degrees: Clockwise.
+        moved: Pixels by which they are then moved to the right and down.
     """
-    places, weights = _samples(degrees)
+    places, weights = _samples(degrees, moved)
     flat = np.zeros((len(images), SIDE * SIDE + 1), np.float32)  # the last one is outside
     flat[:, :-1] = images.reshape(len(images), SIDE * SIDE)
     turned = np.zeros((len(images), SIDE * SIDE), np.float32)
@@ -27,11 +28,11 @@ def turn(images: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
 
 
 @lru_cache(maxsize=16)
-def _samples(degrees: float) -> tuple[NDArray[np.int64], NDArray[Any]]:
+def _samples(degrees: float, moved: float) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """Return the four source pixels of each pixel, (4, 784), and their weights."""
     cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     middle = (SIDE - 1) / 2
-    y, x = np.mgrid[0:SIDE, 0:SIDE].reshape(2, -1) - middle
+    y, x = np.mgrid[0:SIDE, 0:SIDE].reshape(2, -1) - middle - moved
     source_y, source_x = middle + cos * y - sin * x, middle + cos * x + sin * y
     top, left = np.floor(source_y).astype(np.int64), np.floor(source_x).astype(np.int64)
     places, weights = [], []
