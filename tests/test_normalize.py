@@ -138,6 +138,57 @@ def test_a_digit_in_pieces_is_one_digit() -> None:
     assert difference(normalize(page(broken)).image, normalize(page(ink)).image) < 0.03
 
 
+def test_a_crooked_frame_is_left_out() -> None:
+    ink = draw_seven()
+    image = Image.fromarray((ink * 255).astype(np.uint8))
+    corners = [(20, 30), (160, 12), (186, 160), (30, 190)]
+    ImageDraw.Draw(image).line([*corners, *corners[:2]], fill=255, width=9)
+    expected = normalize(page(ink)).image
+    assert difference(normalize(page(np.asarray(image) / np.float32(255))).image, expected) < 0.01
+
+
+def draw_nine(side: int = 220) -> Array:
+    """A thick 9 that meets three sides of its picture with the bends and the end of its stroke."""
+    image = Image.new("L", (side, side))
+    pen = ImageDraw.Draw(image)
+    pen.ellipse((0, 0, 0.6 * side, 0.5 * side), outline=255, width=24)
+    pen.line([(0.56 * side, 0.25 * side), (0.3 * side, side)], fill=255, width=24)
+    return np.asarray(image, dtype=np.float32) / 255
+
+
+def test_a_drawn_digit_may_meet_three_sides_and_a_margin_or_lattice_may_not() -> None:
+    nine = draw_nine()
+    expected = normalize(page(np.pad(nine, 30))).image
+    assert difference(normalize(page(nine)).image, expected) < 0.01
+    margin = np.zeros((200, 200), np.float32)
+    margin[:, :25] = 1
+    assert normalize(page(margin)).image is None
+    y, x = np.mgrid[:200, :200]
+    lattice = ((y + x) % 40 < 3) | ((y - x) % 40 < 3)
+    assert normalize(page(lattice.astype(np.float32))).image is None
+
+
+def test_a_faint_stroke_in_pieces_is_one_digit_in_a_small_picture() -> None:
+    whole = draw_seven(60, width=4)[::2, ::2]
+    broken = whole.copy()
+    broken[[10, 15, 20]] *= 0.1
+    broken[:8, [12, 17]] *= 0.1
+    assert difference(normalize(page(broken)).image, normalize(page(whole)).image) < 0.05
+
+
+def test_a_patterned_table_along_the_sheet_is_left_out() -> None:
+    scene = page(np.pad(draw_seven(240, width=6), ((160, 0), (0, 0))), dark=0.5)
+    scene *= np.linspace(1, 0.85, scene.shape[0])[:, None, None]
+    rng = np.random.default_rng(0)
+    scene[:90] = np.kron(rng.choice([0.05, 0.3], size=(18, 48, 1)), np.ones((5, 5, 3)))
+    scene[20:80, 90:160] = 0.85
+    scene[30:70, 100:150] = 0.1
+    grain = rng.normal(scale=0.01, size=scene.shape)
+    found = normalize((scene + grain).clip(0, 1).astype(np.float32))
+    assert found.box is not None
+    assert found.box[1] > 180
+
+
 def test_lines_are_removed_but_for_the_strokes_that_cross_them() -> None:
     mask = np.zeros((100, 200), np.bool_)
     mask[20:80, 95:101] = True

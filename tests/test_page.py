@@ -64,7 +64,37 @@ def draw_pictures() -> list[Image.Image]:
             pixels *= np.linspace(1, 0.6, pixels.shape[1])[None, :, None]
             pixels += rng.normal(0, 3, pixels.shape)
         pictures.append(Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)))
-    return pictures
+    return [*pictures, *draw_oddities()]
+
+
+def draw_oddities() -> list[Image.Image]:
+    """A digit cut by three sides, one in a crooked frame, one in pieces, and a
+    patterned table along the sheet."""
+    two = [(30, 40), (60, 20), (90, 40), (30, 100), (95, 100)]
+    cut = Image.new("RGB", (150, 190), (10, 10, 10))
+    pen = ImageDraw.Draw(cut)
+    pen.ellipse((0, 0, 100, 100), outline=(240, 240, 240), width=16)
+    pen.line([(92, 50), (60, 190)], fill=(240, 240, 240), width=16)
+    framed = Image.new("RGB", (180, 170), (250, 250, 250))
+    pen = ImageDraw.Draw(framed)
+    corners = [(16, 20), (150, 8), (170, 150), (25, 160)]
+    pen.line([*corners, *corners[:2]], fill=(20, 20, 20), width=7)
+    pen.line([(x + 30, y + 25) for x, y in two], fill=(20, 20, 20), width=6)
+    pieces = Image.new("RGB", (28, 28), (250, 250, 250))
+    pen = ImageDraw.Draw(pieces)
+    pen.line([(6, 5), (20, 5), (12, 23)], fill=(40, 40, 40), width=2)
+    for y in (8, 12, 16, 20):
+        pen.line([(0, y), (27, y)], fill=(240, 240, 240), width=1)
+    rng = np.random.default_rng(1)
+    scene = np.full((320, 240, 3), 225.0) * np.linspace(1, 0.85, 320)[:, None, None]
+    sheet = Image.fromarray(scene.astype(np.uint8))
+    ImageDraw.Draw(sheet).line([(2 * x, 2 * y + 90) for x, y in two], fill=(120, 120, 140), width=6)
+    scene = np.asarray(sheet).astype(np.float64)
+    scene[:80] = np.kron(rng.choice([15.0, 75.0], size=(16, 48, 1)), np.ones((5, 5, 3)))
+    scene[16:70, 80:150] = 220
+    scene[24:62, 90:140] = 25
+    scene += rng.normal(0, 2.5, scene.shape)
+    return [cut, framed, pieces, Image.fromarray(scene.clip(0, 255).astype(np.uint8))]
 
 
 @pytest.fixture(scope="session")

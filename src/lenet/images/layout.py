@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lenet.images.foreign import find_foreign
 from lenet.images.lines import fade_lines, remove_lines
-from lenet.images.normalize import MIN_SIGMAS, find_foreign, strongest
+from lenet.images.normalize import MIN_SIGMAS, strongest
 from lenet.images.paper import MIN_CONTRAST, SMALL, find_ink, resize_grey
 from lenet.images.regions import Grey, Mask, Region, label_regions
 

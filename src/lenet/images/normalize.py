@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lenet.images.foreign import find_foreign
 from lenet.images.lines import remove_lines
 from lenet.images.paper import MIN_CONTRAST, SMALL, Ink, find_ink, resize, resize_grey
 from lenet.images.regions import Grey, Mask, Region, dilate, label_regions, stroke_width
@@ -62,7 +63,8 @@ def pick_digit(ink: Ink) -> tuple[Mask, list[Region]]:
         foreign = set() if is_small else find_foreign(regions, labels, ink.is_flat)
         strong = [r for r in seeds if r.label not in foreign]
         if strong:
-            taken = join(strong, [r for r in regions if r.label not in foreign], mask.shape)
+            others = [r for r in regions if r.label not in foreign]
+            taken = join(strong, others, mask.shape, is_small=is_small)
             return np.isin(labels, [r.label for r in taken]), taken
         # Only frames, corners and specks are this strong: look for something fainter.
         gone = np.isin(labels, [r.label for r in regions if r.peak >= 0.5 * peak])
@@ -77,42 +79,18 @@ def strongest(strength: Grey) -> float:
     return float(np.median(values))
 
 
-def find_foreign(regions: list[Region], labels: NDArray[np.int32], is_flat: bool) -> set[int]:
-    """Return the labels of frames, dark corners and lines among regions."""
-    height, width = labels.shape
-    found = set()
-    for r in regions:
-        edges = (r.top == 0) + (r.left == 0) + (r.bottom == height) + (r.right == width)
-        # In a photograph, what lies across a corner is the table; a drawing may be cut so.
-        is_border = edges >= 3 or (edges == 2 and not is_flat)
-        is_line = (r.width > 0.7 * width and r.height < 0.12 * r.width) or (
-            r.height > 0.9 * height and r.width < 0.05 * r.height
-        )
-        if is_border or is_line or _is_frame(r, regions, labels):
-            found.add(r.label)
-    return found
+def join(
+    strong: list[Region], others: list[Region], shape: tuple[int, ...], *, is_small: bool
+) -> list[Region]:
+    """Take the heaviest region and, again and again, what lies near enough to be part of it.
 
-
-def _is_frame(region: Region, regions: list[Region], labels: NDArray[np.int32]) -> bool:
-    """Tell a box drawn around something: ink along the sides of its own box alone."""
-    has_content = any(
-        r.top > region.top
-        and r.left > region.left
-        and r.bottom < region.bottom
-        and r.right < region.right
-        and r.size > 0.25 * min(region.height, region.width)
-        for r in regions
-    )
-    if not has_content:
-        return False
-    box = labels[region.top : region.bottom, region.left : region.right] == region.label
-    edge = max(2, round(0.07 * region.size))
-    inner = box[edge:-edge, edge:-edge]
-    return int(inner.sum()) < 0.1 * region.area
-
-
-def join(strong: list[Region], others: list[Region], shape: tuple[int, ...]) -> list[Region]:
-    """Take the heaviest region and, again and again, what lies near enough to be part of it."""
+    Args:
+        strong: Of which the heaviest is the digit's.
+        others: What may join it, `strong` among them.
+        shape: Of the picture.
+        is_small: The picture is a digit's, cropped, and has no room for a neighbour: however small
+            the pieces into which a faint stroke fell apart, they belong together.
+    """
 
     def touches_edge(r: Region) -> bool:
         return r.top == 0 or r.left == 0 or r.bottom == shape[0] or r.right == shape[1]
@@ -126,6 +104,7 @@ def join(strong: list[Region], others: list[Region], shape: tuple[int, ...]) -> 
     taken, rest = [main], [r for r in others if r.label != main.label]
     if not touches_edge(main):
         rest = [r for r in rest if not touches_edge(r)]
+    reach = max(shape) if is_small else 1.7 * main.size
     while True:
         box = bounding_box(taken)
         size = max(box[3] - box[1], box[2] - box[0])
@@ -135,8 +114,8 @@ def join(strong: list[Region], others: list[Region], shape: tuple[int, ...]) -> 
             if r.weight >= 0.02 * main.weight
             and max(r.top - box[3], box[1] - r.bottom, r.left - box[2], box[0] - r.right)
             < 0.3 * size
-            and max(box[3], r.bottom) - min(box[1], r.top) <= 1.7 * main.size
-            and max(box[2], r.right) - min(box[0], r.left) <= 1.7 * main.size
+            and max(box[3], r.bottom) - min(box[1], r.top) <= reach
+            and max(box[2], r.right) - min(box[0], r.left) <= reach
         ]
         if not near:
             return taken

@@ -14,7 +14,10 @@ from typing import Any
 from lenet import __version__
 
 FOLDER = Path(__file__).parent
-NUMBERS = ("safetensors", "network", "grey", "regions", "paper", "lines", "normalize", "trace")
+NUMBERS = (
+    *("safetensors", "network", "grey", "regions", "paper", "lines", "foreign"),
+    *("normalize", "trace"),
+)
 """Scripts that compute and touch no document, in an order in which each finds what it uses."""
 PARTS = (
     *("elements", "pictures", "board", "layers", "inspector", "links", "answer", "samples"),

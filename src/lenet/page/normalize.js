@@ -21,10 +21,11 @@
       if (!isSmall) mask = lenet.removeLines(mask, width, height);
       const { labels, regions } = labelRegions(mask, strength);
       const seeds = regions.filter((r) => r.peak >= 0.5 * peak && r.area >= 4);
-      const foreign = isSmall ? new Set() : findForeign(regions, labels, width, height, ink.isFlat);
+      const foreign = isSmall ? new Set() : lenet.findForeign(regions, labels, width, height, ink.isFlat);
       const strong = seeds.filter((r) => !foreign.has(r.label));
       if (strong.length) {
-        const taken = join(strong, regions.filter((r) => !foreign.has(r.label)), width, height);
+        const others = regions.filter((r) => !foreign.has(r.label));
+        const taken = join(strong, others, width, height, isSmall);
         return { mask: maskOf(labels, taken), regions: taken };
       }
       // Only frames, corners and specks are this strong: look for something fainter.
@@ -59,42 +60,12 @@
     return median(top);
   }
 
-  /** Return the labels of frames, dark corners and lines among regions. */
-  function findForeign(regions, labels, width, height, isFlat) {
-    const found = new Set();
-    for (const r of regions) {
-      const edges = (r.top === 0) + (r.left === 0) + (r.bottom === height) + (r.right === width);
-      // In a photograph, what lies across a corner is the table; a drawing may be cut so.
-      const isBorder = edges >= 3 || (edges === 2 && !isFlat);
-      const isLine =
-        (r.width > 0.7 * width && r.height < 0.12 * r.width) ||
-        (r.height > 0.9 * height && r.width < 0.05 * r.height);
-      if (isBorder || isLine || isFrame(r, regions, labels, width)) found.add(r.label);
-    }
-    return found;
-  }
-
-  /** Tell a box drawn around something: ink along the sides of its own box alone. */
-  function isFrame(region, regions, labels, width) {
-    const hasContent = regions.some(
-      (r) =>
-        r.top > region.top && r.left > region.left &&
-        r.bottom < region.bottom && r.right < region.right &&
-        r.size > 0.25 * Math.min(region.height, region.width),
-    );
-    if (!hasContent) return false;
-    const edge = Math.max(2, rint(0.07 * region.size));
-    let inner = 0;
-    for (let y = region.top + edge; y < region.bottom - edge; y++) {
-      for (let x = region.left + edge; x < region.right - edge; x++) {
-        inner += labels[y * width + x] === region.label;
-      }
-    }
-    return inner < 0.1 * region.area;
-  }
-
-  /** Take the heaviest region and, again and again, what lies near enough to be part of it. */
-  function join(strong, others, width, height) {
+  /**
+   * Take the heaviest region and, again and again, what lies near enough to be part of it.
+   * A small picture is a digit's, cropped, and has no room for a neighbour: however small the pieces
+   * into which a faint stroke fell apart, they belong together.
+   */
+  function join(strong, others, width, height, isSmall) {
     const touchesEdge = (r) => r.top === 0 || r.left === 0 || r.bottom === height || r.right === width;
     const heavier = (a, b) => (b.weight > a.weight ? b : a);
     // A neighbour's stroke reaches in from the edge, and is cut off there.
@@ -105,6 +76,7 @@
     const taken = [main];
     let rest = others.filter((r) => r.label !== main.label);
     if (!touchesEdge(main)) rest = rest.filter((r) => !touchesEdge(r));
+    const reach = isSmall ? Math.max(width, height) : 1.7 * main.size;
     for (;;) {
       const box = boundingBox(taken);
       const size = Math.max(box.bottom - box.top, box.right - box.left);
@@ -113,7 +85,7 @@
         const both = boundingBox([...taken, r]);
         return (
           r.weight >= 0.02 * main.weight && gap < 0.3 * size &&
-          both.bottom - both.top <= 1.7 * main.size && both.right - both.left <= 1.7 * main.size
+          both.bottom - both.top <= reach && both.right - both.left <= reach
         );
       });
       if (!near.length) return taken;
