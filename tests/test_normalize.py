@@ -176,6 +176,32 @@ def test_a_faint_stroke_in_pieces_is_one_digit_in_a_small_picture() -> None:
     assert difference(normalize(page(broken)).image, normalize(page(whole)).image) < 0.05
 
 
+@pytest.mark.parametrize(
+    ("left", "top", "width", "height"), [(0, 40, 250, 180), (300, 280, 70, 60)]
+)
+def test_a_card_on_a_page_is_cut_out(left: int, top: int, width: int, height: int) -> None:
+    """As in a screenshot: a dark canvas with a light digit, on a page as light as that."""
+    seven = draw_seven(height, width=max(4, height // 20))
+    card = np.ones((height, width), np.float32)
+    card[:, 10 : 10 + height] -= seven[:, : width - 10]
+    sheet = np.zeros((400, 420), np.float32)
+    sheet[top : top + height, left : left + width] = card
+    for dark, paper in ((0.1, 0.9), (0.9, 0.1)):
+        found = normalize(page(sheet, paper=paper, dark=dark))
+        assert difference(found.image, normalize(page(seven)).image) < 0.03
+        assert found.box is not None
+        assert left < found.box[0] < found.box[2] < left + width
+        assert top < found.box[1] < found.box[3] < top + height
+
+
+def test_a_blocky_eight_is_no_card() -> None:
+    eight = np.zeros((300, 300), np.float32)
+    eight[40:260, 80:220] = 1
+    eight[80:130, 120:180] = eight[170:220, 120:180] = 0
+    found = normalize(page(eight))
+    assert found.box == (80, 40, 220, 260)
+
+
 def test_a_patterned_table_along_the_sheet_is_left_out() -> None:
     scene = page(np.pad(draw_seven(240, width=6), ((160, 0), (0, 0))), dark=0.5)
     scene *= np.linspace(1, 0.85, scene.shape[0])[:, None, None]

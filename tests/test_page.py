@@ -68,9 +68,13 @@ def draw_pictures() -> list[Image.Image]:
 
 
 def draw_oddities() -> list[Image.Image]:
-    """A digit cut by three sides, one in a crooked frame, one in pieces, and a
+    """A card on a page, a digit cut by three sides, one in a crooked frame, one in pieces, and a
     patterned table along the sheet."""
     two = [(30, 40), (60, 20), (90, 40), (30, 100), (95, 100)]
+    card = Image.new("RGB", (300, 260), (250, 250, 250))
+    pen = ImageDraw.Draw(card)
+    pen.rectangle((90, 60, 230, 200), fill=(15, 15, 15))
+    pen.line([(x + 100, y + 70) for x, y in two], fill=(250, 250, 250), width=6)
     cut = Image.new("RGB", (150, 190), (10, 10, 10))
     pen = ImageDraw.Draw(cut)
     pen.ellipse((0, 0, 100, 100), outline=(240, 240, 240), width=16)
@@ -94,7 +98,7 @@ def draw_oddities() -> list[Image.Image]:
     scene[16:70, 80:150] = 220
     scene[24:62, 90:140] = 25
     scene += rng.normal(0, 2.5, scene.shape)
-    return [cut, framed, pieces, Image.fromarray(scene.clip(0, 255).astype(np.uint8))]
+    return [card, cut, framed, pieces, Image.fromarray(scene.clip(0, 255).astype(np.uint8))]
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,23 @@ def test_the_box_is_in_the_pixels_of_the_picture_that_was_given(
         assert abs(found - expected) < 80
 
 
+def test_a_number_on_a_card_is_read_and_its_box_is_in_the_whole_picture(
+    reader: Reader, seven: Image.Image
+) -> None:
+    small = seven.convert("L").resize((90, 90))
+    paper, ink = np.asarray(small).max(), np.asarray(small).min()
+    card = Image.new("L", (240, 120), int(ink))
+    for left in (20, 120):
+        card.paste(small.point([int(paper) + int(ink) - v for v in range(256)]), (left, 15))
+    page = Image.new("L", (600, 400), int(paper))
+    page.paste(card, (310, 220))
+    number = reader.read_number(page)
+    assert number.text == "77"
+    (line,) = number.lines
+    assert 310 < line.box[0] < line.box[2] < 550
+    assert 220 < line.box[1] < line.box[3] < 340
+
+
 def test_the_package_s_model_is_the_one_in_its_record() -> None:
     path = Path(lenet.__file__).parent / "pretrained" / "robust.safetensors"
     assert path.stat().st_size < 260_000

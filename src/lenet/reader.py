@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.errors import CheckpointError, PictureError
+from lenet.images.card import cut_card
 from lenet.images.decode import Picture, Source, read_picture
 from lenet.images.normalize import Normalized, normalize
 from lenet.images.segment import find_lines
@@ -232,14 +233,16 @@ class Reader:
         picture = read_picture(source)
         scale = _scale_of(picture)
         lines = []
-        for line in find_lines(picture.rgb):
+        rgb, shift = cut_card(picture.rgb)
+        for line in find_lines(rgb):
             if method == "sweep" and self._sweep is not None:
                 choices = sweep_line(line, self._sweep)
             else:
                 choices = read_line(line, self._look)
             if not choices:
                 continue
-            left, top, right, bottom = (round(corner * scale) for corner in line.patch.box)
+            corners = np.add(line.patch.box, shift * 2)
+            left, top, right, bottom = (round(corner * scale) for corner in corners.tolist())
             lines.append(
                 WrittenLine(
                     text="".join(self.classes[choice.label] for choice in choices),

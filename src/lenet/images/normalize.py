@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lenet.images.card import find_card
 from lenet.images.foreign import find_foreign
 from lenet.images.lines import remove_lines
 from lenet.images.paper import MIN_CONTRAST, SMALL, Ink, find_ink, resize, resize_grey
@@ -215,11 +216,15 @@ def normalize(rgb: NDArray[Any], *, keep_steps: bool = False) -> Normalized:
         keep_steps: Keep what each step made, to be looked at.
     """
     ink = find_ink(rgb)
+    card = find_card(ink)
+    left, top, right, bottom = card or (0, 0, rgb.shape[1], rgb.shape[0])
+    if card is not None:
+        ink = find_ink(rgb[top:bottom, left:right])
     mask, regions = pick_digit(ink)
     image = to_mnist(ink.strength, mask) if regions else None
     steps: list[tuple[str, NDArray[Any]]] = []
     if keep_steps:
-        size = rgb.shape[1], rgb.shape[0]
+        size = right - left, bottom - top
         peak = max(1e-6, strongest(ink.strength))
         steps = [
             ("picture", rgb),
@@ -229,9 +234,10 @@ def normalize(rgb: NDArray[Any], *, keep_steps: bool = False) -> Normalized:
         ]
         if image is not None:
             steps.append(("28x28", image.astype(np.float32) / 255))
+    box = bounding_box(regions) if regions else (0, 0, 0, 0)
     return Normalized(
         image=image,
-        box=bounding_box(regions) if regions else None,
+        box=(box[0] + left, box[1] + top, box[2] + left, box[3] + top) if regions else None,
         is_light_on_dark=ink.is_light_on_dark,
         steps=tuple(steps),
     )

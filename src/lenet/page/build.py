@@ -15,7 +15,7 @@ from lenet import __version__
 
 FOLDER = Path(__file__).parent
 NUMBERS = (
-    *("safetensors", "network", "grey", "regions", "paper", "lines", "foreign"),
+    *("safetensors", "network", "grey", "regions", "paper", "card", "lines", "foreign"),
     *("normalize", "trace"),
 )
 """Scripts that compute and touch no document, in an order in which each finds what it uses."""

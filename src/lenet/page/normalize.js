@@ -192,12 +192,34 @@
    * Returns {image: 784 bytes or null where no digit was found, box, frame, isLightOnDark}.
    */
   function normalize(picture) {
-    const ink = lenet.findInk(picture);
+    let ink = lenet.findInk(picture);
+    const card = lenet.findCard(ink);
+    const { left, top } = card || { left: 0, top: 0 };
+    if (card) ink = lenet.findInk(cutOut(picture, card));
     const { mask, regions } = pickDigit(ink);
     const { isLightOnDark } = ink;
     if (!regions.length) return { image: null, box: null, frame: null, isLightOnDark };
-    const box = boundingBox(regions);
-    return { ...toMnist(ink.strength, mask, box), box, isLightOnDark };
+    const found = boundingBox(regions);
+    const { image, frame } = toMnist(ink.strength, mask, found);
+    const box = {
+      left: found.left + left, top: found.top + top, right: found.right + left, bottom: found.bottom + top,
+    };
+    return {
+      image, box, isLightOnDark, frame: { ...frame, left: frame.left + left, top: frame.top + top },
+    };
+  }
+
+  function cutOut(picture, { left, top, right, bottom }) {
+    const [width, height] = [right - left, bottom - top];
+    const planes = picture.planes.map((plane) => {
+      const part = new Float32Array(width * height);
+      for (let y = 0; y < height; y++) {
+        const start = (y + top) * picture.width + left;
+        part.set(plane.subarray(start, start + width), y * width);
+      }
+      return part;
+    });
+    return { width, height, planes };
   }
 
   Object.assign(lenet, { normalize });
