@@ -2,7 +2,7 @@
 
 # Over 300 lines: what can be read, and the one class that reads it.
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import as_file, files
@@ -155,11 +155,12 @@ class Reader:
         probabilities = self.probabilities(normalized.image[None])[0]
         return self._digit(_scale_of(picture), normalized, probabilities)
 
-    def read_digits(self, sources: Sequence[Source | PictureError]) -> list[Digit | PictureError]:
+    def read_digits(self, sources: Iterable[Source | PictureError]) -> list[Digit | PictureError]:
         """Read pictures of one digit each, in less time than one by one.
 
         Args:
-            sources: As for `read_digit`; an error stands for a picture that isn't there.
+            sources: As for `read_digit`, taken one by one; an error stands for a picture that
+                isn't there.
 
         Returns:
             For each what was read, or why nothing could be.

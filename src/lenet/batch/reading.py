@@ -23,7 +23,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lenet.batch.units import Unit, cut_units, find_sources, pictures_of
+from lenet.batch.units import Source, Unit, cut_units, find_sources, pictures_of
 from lenet.cluster import connected, reason_of
 from lenet.errors import ClusterError, LeNetError, PictureError, RunError
 from lenet.files import remove_temporaries, replacing, write_text
@@ -33,7 +33,8 @@ from lenet.reader import PRETRAINED, Digit, Reader, describe_digit
 MANIFEST_FILE = "_manifest.json"
 """Underscores, so that those who read a folder of Parquet files pass over it."""
 LOCK_FILE = ".lock"
-PICTURES_AT_ONCE = 64
+PICTURES_AT_ONCE = 128
+"""Of which the network sees the 28x28 images together; of their files one is in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,11 +261,16 @@ def _read_unit(batch: Batch, unit: Unit) -> int:
     reader = _reader(batch.model)
     rows: list[dict[str, Any]] = []
     pictures = pictures_of(unit, batch.column)
-    while some := list(islice(pictures, PICTURES_AT_ONCE)):
-        found = reader.read_digits([source for _, source in some])
-        rows += [
-            _row(name, digit, batch.reject) for (name, _), digit in zip(some, found, strict=True)
-        ]
+    names: list[str] = []
+
+    def sources() -> Iterator[Source]:
+        for name, source in islice(pictures, PICTURES_AT_ONCE):
+            names.append(name)
+            yield source
+
+    while found := reader.read_digits(sources()):
+        rows += [_row(name, digit, batch.reject) for name, digit in zip(names, found, strict=True)]
+        names.clear()
     table = pa.Table.from_pylist(rows, schema=_schema())
     with replacing(batch.out / unit.part) as temporary:
         pq.write_table(table, temporary)

@@ -15,7 +15,7 @@ TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 FILES_A_UNIT = 500
 ROWS_A_UNIT = 5000
 """At most: many programs write a file of Parquet as one row group."""
-ROWS_AT_ONCE = 250
+ROWS_AT_ONCE = 64
 """Of Parquet, whose pictures are in memory together."""
 
 Source = bytes | str | PictureError
