@@ -60,6 +60,12 @@ def descendants(pid: int) -> list[int]:
     return sorted(known - {pid})
 
 
+def require_running(child: subprocess.Popen[bytes]) -> None:
+    """Give up where there is nothing left to wait for."""
+    if child.poll() is not None:
+        sys.exit(f"ended too early, with status {child.returncode}")
+
+
 def epochs_done(study: Path) -> int:
     """Return how many epochs of a study are on the disk."""
     return sum(len(path.read_text().splitlines()) for path in study.glob("seed-*/metrics.jsonl"))
@@ -86,6 +92,7 @@ def measure_study(seeds: int, flags: list[str], folder: Path) -> dict[str, Any]:
             epochs = json.loads(recipes[0].read_text())["recipe"]["epochs"]
         if epochs and epochs_done(folder / "ray") >= seeds * epochs // 2:
             break
+        require_running(child)
         time.sleep(0.1)
     workers = [pid for pid in descendants(child.pid) if pid in processes("ray::_run_there")]
     os.kill(workers[0], signal.SIGKILL)
@@ -159,6 +166,7 @@ def kill_reading(pictures: Path, out: Path, num_parts: int) -> dict[str, Any]:
     command = [*LENET, "predict", str(pictures), "--out", str(out), "--ray"]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while len(list(out.glob("part-*"))) < num_parts // 2:
+        require_running(child)
         time.sleep(0.05)
     for pid in [child.pid, *descendants(child.pid)]:
         with contextlib.suppress(ProcessLookupError):

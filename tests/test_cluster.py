@@ -169,6 +169,19 @@ def test_a_seed_that_is_lost_for_good_keeps_no_other_from_its_end(
     assert read_study_record(tmp_path / "study" / "study.json") == record
 
 
+def test_a_cluster_that_does_not_start_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeRay()
+
+    def init(address: str, **settings: Any) -> None:
+        # As Ray 2.60 has it, on a machine that is very busy.
+        raise Exception("The current node timed out during startup. This could happen\nbecause")
+
+    monkeypatch.setattr(fake, "init", init)
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    with pytest.raises(ClusterError, match="`local`: The current node timed out during"):
+        next(run_on_ray([SeedTask(path=Path(), recipe_name="", recipe=Recipe(), seed=0)], "local"))
+
+
 def test_paths_mean_the_same_on_another_machine(
     tmp_path: Path, small: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
