@@ -8,7 +8,7 @@ if a table differs from its records; a test does the same.
 import re
 import sys
 
-from pages import export, lenet5_1998, page, reading, results, serve, speed
+from pages import export, lenet5_1998, page, reading, results, serve, speed, studies
 from pages.sources import ROOT
 
 PAGES = (
@@ -20,13 +20,14 @@ PAGES = (
     "docs/export.md",
     "docs/page.md",
     "docs/serve.md",
+    "docs/studies.md",
     "docs/reading.md",
     "benchmarks/README.md",
 )
 
 TABLES = {
     name: table
-    for module in (results, speed, lenet5_1998, export, page, serve, reading)
+    for module in (results, speed, lenet5_1998, export, page, serve, reading, studies)
     for name, table in module.TABLES.items()
 }
 

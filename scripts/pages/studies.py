@@ -38,7 +38,7 @@ def torchrun_table() -> str:
             f"{row['largest_logit_difference']:.1e} | {row['largest_weight_difference']:.1e} | "
             f"{row['num_sessions']} |"
         )
-    same = "equal" if record["killed equals not killed"] else "differ"
+    same = "are equal" if record["killed equals not killed"] else "differ"
     lines += [
         "",
         f"{record['epochs']} epochs of `default`, seed 0, against one process; a session more is "
