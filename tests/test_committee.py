@@ -71,6 +71,7 @@ def make_committee(
         IMAGES,
         LABELS,
         sampling,
+        num_classes=10,
         weight=0.7,
         label_smoothing=0.1,
         takes_bytes=takes_bytes,
@@ -143,6 +144,26 @@ def test_teachers_are_asked_once_for_each_view(changes: dict[str, Any], asked: l
             assert torch.equal(targets[first], targets[second]) == same
 
 
+def test_a_finished_teacher_says_how_likely_rubbish_is() -> None:
+    logits = torch.tensor([[2.0, -1.0], [-3.0, -4.0]])
+    recipe = RECIPES["fast"]
+    committee = Committee(
+        [lambda x: logits],
+        IMAGES[:2],
+        torch.tensor([0, 2]),
+        Sampling(recipe, 0, "torch", torch.device("cpu")),
+        num_classes=3,
+        weight=1.0,
+        label_smoothing=0.0,
+        takes_bytes=False,
+    )
+    committee.before_epoch(0)
+    # Equation 9 of the paper: rubbish has the logit 0.
+    odds = torch.cat([logits.exp(), torch.ones(2, 1)], dim=1)
+    expected = odds / odds.sum(1, keepdim=True)
+    torch.testing.assert_close(committee.targets(torch.arange(2)), expected)
+
+
 def test_no_seeds_are_shared() -> None:
     seeds = {teacher_seed(seed, number) for seed in range(100) for number in range(10)}
     assert len(seeds) == 1000
@@ -165,6 +186,14 @@ def test_teachers_are_runs_of_their_own(pupil: Run, tmp_path: Path) -> None:
         train(alone)
         ours, theirs = (load_model(run.path)[0].state_dict() for run in (teacher, alone))
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_teachers_and_pupil_learn_rubbish(tiny_mnist: None, tmp_path: Path) -> None:
+    run = create_run(tmp_path / "run", "robust", replace(PUPIL, pieces=30, windows=20), 0)
+    record = train(run)
+    assert record.num_parameters == 61_706
+    for path in (run.path, run.path / "teacher-1"):
+        assert load_model(path)[0].num_classes == 10
 
 
 def test_the_time_of_the_teachers_counts(pupil: Run) -> None:

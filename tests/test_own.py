@@ -119,6 +119,7 @@ def test_lenet_train_fine_tunes_on_a_persons_pictures(
     assert main([*arguments, "--lr", "1e-4", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["scores"]["val"]["num_images"] == 4
+    assert record["recipe"]["teachers"] == 0
     assert set(record["data_sha256"]) == {"train", "test", "own", "start"}
     # It began as the package's model, which knows ones and sevens.
     assert record["val_accuracy"] == 1

@@ -75,10 +75,6 @@ def test_every_recipe_has_a_summary() -> None:
         ({"distortion_end": 0.5}, r"`distortion_end` \(=0.5\) has no effect when `distortions`"),
         ({"distortion_cycle": 2}, r"`distortion_cycle` \(=2\) has no effect when `distortions`"),
         ({"shared_teachers": True}, r"`shared_teachers` \(=True\) has no effect when `teachers`"),
-        (
-            {"teachers": 1, "teacher_epochs": 1, "teacher_weight": 1.0, "pieces": 10},
-            "a finished teacher knows no rubbish",
-        ),
         ({"teachers": 2}, "need `teacher_epochs`, `teacher_weight`"),
         ({"teacher_epochs": 2}, r"`teacher_epochs` \(=2\) has no effect when `teachers` is 0"),
         ({"optimizer": "sdlm"}, r"`model` \(=lenet5\) must be lenet5-1998 when `optimizer`"),

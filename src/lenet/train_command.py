@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lenet.errors import LeNetError, RecipeError, RunError
 from lenet.options import TrainOptions, parse, parse_with_recipe
-from lenet.recipes import Recipe
+from lenet.recipes import Recipe, without_teachers
 
 if TYPE_CHECKING:
     from lenet.records import RunRecord
@@ -183,11 +183,14 @@ def _create_run(path: Path, name: str, options: TrainOptions) -> "Run":
     from lenet.reader import pretrained_model
     from lenet.training.own import keep_own, keep_start, read_own
 
+    settings = without_teachers(options.settings)
+    if settings != options.settings:
+        print("note: learning from labels alone; teachers would not see this", file=sys.stderr)
     own = None
     if options.images is not None:
-        classes = find_dataset(options.settings.dataset).classes
+        classes = find_dataset(settings.dataset).classes
         own = read_own(options.images, classes, _complain)
-    run = create_run(path, name, options.settings, options.seed or 0)
+    run = create_run(path, name, settings, options.seed or 0)
     try:
         if own is not None:
             keep_own(run, own)

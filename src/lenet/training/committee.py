@@ -25,7 +25,7 @@ from lenet.errors import CheckpointError
 from lenet.evaluation import BatchScores
 from lenet.files import replacing
 from lenet.native import Engine, NativeEngine
-from lenet.recipes import Recipe
+from lenet.recipes import Recipe, without_teachers
 from lenet.records import RECORD_FILE, RunRecord, read_run_record
 from lenet.training.directory import RECIPE_FILE, Run, create_run, open_run
 from lenet.training.engines import logits_by
@@ -76,15 +76,7 @@ def train_teachers(run: Run, train_one: Callable[[Run], RunRecord]) -> list[Run]
 
 def teacher_recipe(recipe: Recipe) -> Recipe:
     """Return what a recipe's teachers are trained by: the same, without teachers or a cycle."""
-    return replace(
-        recipe,
-        epochs=recipe.teacher_epochs,
-        distortion_cycle=0,
-        teachers=0,
-        teacher_epochs=0,
-        teacher_weight=0.0,
-        shared_teachers=False,
-    )
+    return replace(without_teachers(recipe), epochs=recipe.teacher_epochs, distortion_cycle=0)
 
 
 def teacher_seed(seed: int, number: int) -> int:
@@ -111,6 +103,7 @@ class Committee:
         labels: Tensor,
         sampling: Sampling,
         *,
+        num_classes: int,
         weight: float,
         label_smoothing: float,
         takes_bytes: bool,
@@ -120,6 +113,8 @@ class Committee:
 
         Args:
             teachers: Each returns the logits (B, C) of a batch.
+            num_classes: Of what is learned; where it is one more than a teacher's, that one is
+                rubbish, for which a finished model's logit is 0.
             images: (N, 28, 28) uint8, the training images.
             labels: (N,) int64.
             sampling: How they are distorted.
@@ -130,6 +125,7 @@ class Committee:
         """
         self._teachers, self._images, self.labels = teachers, images, labels
         self._sampling, self._weight = sampling, weight
+        self._num_classes = num_classes
         self._label_smoothing, self._takes_bytes = label_smoothing, takes_bytes
         self._folder = folder
         self._by_view: dict[int, Tensor] = {}
@@ -171,15 +167,15 @@ class Committee:
         return said
 
     def _ask(self, x: Tensor) -> Tensor:
-        total = self._teachers[0](x).softmax(1)
-        for teacher in self._teachers[1:]:
-            total += teacher(x).softmax(1)
+        total = torch.zeros(len(x), self._num_classes, device=self.labels.device)
+        for teacher in self._teachers:
+            logits = teacher(x)
+            total += F.pad(logits, (0, self._num_classes - logits.shape[1])).softmax(1)
         return total / len(self._teachers)
 
     def _mix(self, said: Tensor) -> Tensor:
-        num_classes = said.shape[1]
-        told = F.one_hot(self.labels, num_classes) * (1 - self._label_smoothing)
-        told = told + self._label_smoothing / num_classes
+        told = F.one_hot(self.labels, self._num_classes) * (1 - self._label_smoothing)
+        told = told + self._label_smoothing / self._num_classes
         return self._weight * said + (1 - self._weight) * told
 
 
@@ -203,6 +199,7 @@ def assemble(
     sampling: Sampling,
     images: Tensor,
     labels: Tensor,
+    num_classes: int,
     data_sha256: dict[str, str],
 ) -> Committee | None:
     """Return the committee of finished teachers, who compute as a run's engine does, or None.
@@ -225,6 +222,7 @@ def assemble(
         images,
         labels,
         sampling,
+        num_classes=num_classes,
         weight=recipe.teacher_weight,
         label_smoothing=recipe.label_smoothing,
         takes_bytes=engine is not None,

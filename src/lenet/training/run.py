@@ -215,7 +215,14 @@ class _Session:
         recipe, run = self.run.recipe, self.run
         images, labels = self.material.images.to(self.device), self.material.labels.to(self.device)
         committee = assemble(
-            run, self.teachers, self.engine, self.sampling, images, labels, self.data_sha256
+            run,
+            self.teachers,
+            self.engine,
+            self.sampling,
+            images,
+            labels,
+            len(self.material.classes),
+            self.data_sha256,
         )
         answers = labels if committee is None else committee.places
         stepping = Stepping(
