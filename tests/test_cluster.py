@@ -174,6 +174,22 @@ def test_a_cluster_that_does_not_start_is_one_clear_error(monkeypatch: pytest.Mo
         next(run_on_ray([SeedTask(path=Path(), recipe_name="", recipe=Recipe(), seed=0)], "local"))
 
 
+def test_a_cluster_that_is_lost_on_the_way_is_one_clear_error(
+    small: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeRay()
+
+    def wait(references: list[Any], num_returns: int) -> None:
+        raise OSError("Failed to read data from the socket: End of file")  # as Ray 2.60 has it
+
+    monkeypatch.setattr(fake, "wait", wait)
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    task = SeedTask(path=Path("s"), recipe_name="default", recipe=small, seed=0)
+    with pytest.raises(ClusterError, match="lost the Ray cluster at `local`: Failed to read"):
+        list(run_on_ray([task], "local"))
+    assert fake.addresses[-1] == "left"
+
+
 def test_paths_mean_the_same_on_another_machine(
     tmp_path: Path, small: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lenet.errors import ClusterError
+from lenet.errors import ClusterError, LeNetError
 
 LOCAL = "local"
 """The address that starts a cluster on this machine, for as long as the command runs."""
@@ -22,7 +22,7 @@ def connected(address: str) -> Iterator[Any]:
         address: Of its head, such as "10.0.0.1:6379", "auto" for that which runs here, or `LOCAL`.
 
     Raises:
-        ClusterError: Ray is not installed, or there is no cluster at that address.
+        ClusterError: Ray is not installed, there is no cluster at that address, or it is lost.
     """
     # Ray asks at import. Nothing is sent anywhere.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -42,6 +42,13 @@ def connected(address: str) -> Iterator[Any]:
         raise ClusterError(f"no Ray cluster at `{address}`: {reason_of(error)}") from None
     try:
         yield ray
+    except OSError as error:
+        # Ray's own, where its processes are gone, has no number; one about a file has.
+        if isinstance(error, LeNetError) or error.errno is not None:
+            raise
+        raise ClusterError(
+            f"lost the Ray cluster at `{address}`: {reason_of(error)}; the same command goes on"
+        ) from None
     finally:
         ray.shutdown()
 
