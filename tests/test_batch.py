@@ -134,6 +134,7 @@ def test_a_result_is_not_continued_otherwise(
     message: str,
     pictures: list[bytes],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     source, out = write_parquet(tmp_path / "p.parquet", "image", pictures[:2]), tmp_path / "out"
@@ -141,6 +142,10 @@ def test_a_result_is_not_continued_otherwise(
     assert cli.main(command) == 0
     assert cli.main([*command, *flags]) == 1
     assert message in capsys.readouterr().err
+    monkeypatch.setattr("lenet.batch.reading.__version__", "0.0.0")
+    assert cli.main(command) == 1
+    assert "holds a result of other version" in capsys.readouterr().err
+    monkeypatch.undo()
     write_parquet(tmp_path / "p.parquet", "image", pictures[:3])
     assert cli.main(command) == 1
     assert "holds a result of other sources" in capsys.readouterr().err

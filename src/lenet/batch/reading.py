@@ -3,7 +3,8 @@
 The work is cut into units (some thousand rows, a shard, some hundred files of a folder). Each
 becomes one file of the result, written whole or not at all, so that a command that was stopped goes
 on with the units that are missing, and no row is read into the result twice or left out. A manifest
-holds what the units are of; a result is never continued over other pictures or with another model.
+holds what the units are of; a result is never continued over other pictures, with another model or
+another version of the package.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from lenet import __version__
 from lenet.batch.units import Source, Unit, cut_units, find_sources, pictures_of
 from lenet.cluster import connected, reason_of
 from lenet.errors import ClusterError, LeNetError, PictureError, RunError
@@ -82,6 +84,7 @@ def plan(
         "column": column,
         "model": _model_hash(model),
         "reject": reject,
+        "version": __version__,
     }
     try:
         out.mkdir(parents=True, exist_ok=True)
