@@ -33,7 +33,7 @@ from lenet.records import (
     write_metrics,
 )
 from lenet.training.averaging import WeightAverage
-from lenet.training.committee import assemble, time_of, train_teachers
+from lenet.training.committee import Committee, assemble, time_of, train_teachers
 from lenet.training.directory import Run, errors_named
 from lenet.training.distributed import ALONE, Group
 from lenet.training.engines import (
@@ -211,11 +211,9 @@ class _Session:
         if self.group.is_first:
             write_metrics(self.run.path / METRICS_FILE, self.epochs)
 
-    def run_to_end(self) -> RunRecord:
-        recipe, run = self.run.recipe, self.run
-        images, labels = self.material.images.to(self.device), self.material.labels.to(self.device)
-        committee = assemble(
-            run,
+    def _committee(self, images: Tensor, labels: Tensor) -> Committee | None:
+        return assemble(
+            self.run,
             self.teachers,
             self.engine,
             self.sampling,
@@ -224,6 +222,11 @@ class _Session:
             len(self.material.classes),
             self.data_sha256,
         )
+
+    def run_to_end(self) -> RunRecord:
+        recipe, run = self.run.recipe, self.run
+        images, labels = self.material.images.to(self.device), self.material.labels.to(self.device)
+        committee = self._committee(images, labels)
         answers = labels if committee is None else committee.places
         stepping = Stepping(
             recipe, run.seed, self.model, self.optimizer, self.engine, images, committee, self.group
