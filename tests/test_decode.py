@@ -217,6 +217,23 @@ def test_a_tiff_of_millions_of_strips_is_refused(order: str, big: bool) -> None:
         read_picture(tiff(order, big, 10)[:60])
 
 
+def test_a_tiff_of_huge_tiles_and_a_large_webp_are_refused() -> None:
+    tags = [(256, 100), (257, 100), (258, 8), (259, 8), (262, 1), (277, 1), (322, 32_768),
+            (323, 32_768), (324, 8), (325, 9)]  # fmt: skip
+    entries = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in tags)
+    data = b"II" + struct.pack("<HLH", 42, 8, len(tags)) + entries + bytes(4)
+    with pytest.raises(PictureError, match="a TIFF with tiles of 1,073,741,824 pixels"):
+        read_picture(data)
+    with pytest.raises(PictureError, match="8000 x 4001 pixels; at most 32,000,000"):
+        read_picture(encode(Image.new("L", (8000, 4001)), "WEBP", method=0))
+
+
+def test_a_jpeg_of_millions_of_markers_is_refused() -> None:
+    data = encode(Image.new("L", (28, 28)), "JPEG")
+    with pytest.raises(PictureError, match="of too many pieces"):
+        read_picture(data[:2] + b"\xff\xfe\0\2" * 2_000_000 + data[2:])
+
+
 def test_a_file_of_millions_of_pieces_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits.Pieces, "num_left", 1000)
     few, many = (png(28, 28, 8, *[chunk(b"abCd", b"")] * number) for number in (100, 1000))
@@ -224,6 +241,22 @@ def test_a_file_of_millions_of_pieces_is_refused(monkeypatch: pytest.MonkeyPatch
         read_picture(many)
     with pytest.raises(PictureError, match="a damaged picture"):
         read_picture(few)  # it is: of 100 bytes of pixels
+
+
+def test_a_jpeg_of_many_pieces_of_exif_is_refused() -> None:
+    data = encode(Image.new("L", (28, 28)), "JPEG")
+    piece = b"\xff\xe1\0\x0cExif\0\0\1\2\3\4"
+    assert read_picture(data[:2] + 64 * piece + data[2:]).size == (28, 28)
+    with pytest.raises(PictureError, match="a JPEG with 65 pieces of EXIF"):
+        read_picture(data[:2] + 65 * piece + data[2:])
+
+
+def test_a_gif_of_many_comments_is_refused() -> None:
+    data = encode(Image.new("L", (28, 28)), "GIF")
+    place = 13 + 3 * 2 ** ((data[10] & 7) + 1)  # after the palette
+    comment = b"!\xfe" + (b"\xff" + 255 * b"a") * 6000 + b"\0"
+    with pytest.raises(PictureError, match="of too many pieces"):
+        read_picture(data[:place] + comment + data[place:])
 
 
 def test_what_python_decodes_may_be_less_large() -> None:

@@ -31,6 +31,7 @@ from lenet.images.limits import (
     MAX_PIXELS,
     Pieces,
     check_header,
+    check_jpeg,
     check_tiff,
     is_large,
     too_many,
@@ -141,6 +142,7 @@ def _decode(data: bytes) -> Picture:
             # Pillow warns of odd metadata, which is not used, and of sizes, which are checked.
             warnings.simplefilter("ignore")
             check_tiff(data)
+            check_jpeg(data)
             file = Pieces(data)
             with Image.open(file, formats=FORMATS) as image:
                 file.num_left = check_header(image, data)

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import struct
+from collections.abc import Iterator
 
 from PIL import Image, ImageFile
 
@@ -13,10 +14,13 @@ LARGE_BYTES, LARGE_PIXELS = 32 * 10**6, 16 * 10**6
 """Pictures larger than this are read one after the other, however many threads there are."""
 MAX_PIXELS = 64 * 10**6
 """Of a picture that must be decoded whole: 64 million in four bytes are 256 MB."""
+MAX_WEBP_PIXELS = 32 * 10**6
+"""WebP's decoder keeps four such pictures at once."""
 MAX_JPEG_PIXELS = 178 * 10**6
 """Of a JPEG, which is decoded at a fraction of its size."""
-MAX_READS = 200_000
+MAX_HEADER_READS, MAX_READS = 10_000, 200_000
 """Of pieces of a file, by decoders in Python: a file may consist of millions of empty ones."""
+MAX_EXIF_PIECES = 64
 MAX_SLOW_PIXELS = 4 * 10**6
 """Of formats that Pillow decodes in Python, at up to a microsecond a pixel."""
 SLOW_READS = 4
@@ -32,7 +36,7 @@ to keep us busy, thousands."""
 class Pieces(io.BytesIO):
     """A file that is read in so many pieces and no more."""
 
-    num_left = MAX_READS
+    num_left = MAX_HEADER_READS
 
     def read(self, size: int | None = -1, /) -> bytes:
         """As of any file."""
@@ -43,7 +47,7 @@ class Pieces(io.BytesIO):
 
 
 def check_tiff(data: bytes) -> None:
-    """Look at how many values the properties of a TIFF's first page have, before Pillow does."""
+    """Look at a TIFF's tiles and at how many values its properties have, before Pillow does."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None or len(data) < 16:
         return
@@ -51,11 +55,17 @@ def check_tiff(data: bytes) -> None:
     is_big = struct.unpack_from(order + "H", data, 2)[0] == 43
     start = struct.unpack_from(order + ("Q" if is_big else "L"), data, 8 if is_big else 4)[0]
     head, entry = (order + "Q", order + "HHQ8x") if is_big else (order + "H", order + "HHL4x")
+    tile = 1
     with contextlib.suppress(struct.error, OverflowError):  # cut off: Pillow says so
         num_entries = struct.unpack_from(head, data, start)[0]
-        for number in range(num_entries):
+        for number in range(min(num_entries, MAX_HEADER_READS)):
             place = start + struct.calcsize(head) + number * struct.calcsize(entry)
-            count = struct.unpack_from(entry, data, place)[2]
+            tag, kind, count = struct.unpack_from(entry, data, place)
+            if tag in (322, 323):  # the width and height of its tiles
+                form = order + {3: "H", 16: "Q"}.get(kind, "L")
+                tile *= struct.unpack_from(form, data, place + (12 if is_big else 8))[0]
+            if tile > LARGE_PIXELS:
+                raise PictureError(f"a TIFF with tiles of {tile:,} pixels")
             if count > MAX_TIFF_VALUES and count <= len(data):
                 raise PictureError(f"a TIFF with {count:,} values of one property")
 
@@ -73,6 +83,8 @@ def check_header(image: Image.Image, data: bytes) -> int:
     is_slow = any(tile.codec_name in SLOW_DECODERS for tile in tiles)
     # Of a JPEG in several scans all coefficients are kept, at its full size.
     limit = MAX_JPEG_PIXELS if is_whole else MAX_SLOW_PIXELS if is_slow else MAX_PIXELS
+    if image.format == "WEBP":
+        limit = MAX_WEBP_PIXELS
     if width * height > limit:
         raise PictureError(too_many(width, height, limit))
     if not is_jpeg or is_whole:
@@ -92,20 +104,44 @@ def is_large(image: Image.Image, data: bytes) -> bool:
     return image.width * image.height > LARGE_PIXELS and not is_whole
 
 
+def check_jpeg(data: bytes) -> None:
+    """Count a JPEG's pieces of EXIF: Pillow joins them one by one, each time copying all."""
+    exif = sum(
+        marker == 0xE1 and data.startswith(b"Exif", place) for marker, place in _segments(data)
+    )
+    if exif > MAX_EXIF_PIECES:
+        raise PictureError(f"a JPEG with {exif:,} pieces of EXIF")
+
+
 def _is_one_scan(data: bytes) -> bool:
     """Tell whether a JPEG's first scan is the whole picture; decoders then read no other.
 
     Most files of cameras are so, and to count the scans of a large one takes milliseconds.
     """
-    place, num_colours = 2, 0
-    while data[place : place + 1] == b"\xff" and len(data) > place + 9:
-        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
+    num_colours = 0
+    for marker, place in _segments(data):
         if marker == 0xDA:
-            return 0 < num_colours <= data[place + 4]
+            return 0 < num_colours <= data[place]
         if marker in (0xC0, 0xC1):
-            num_colours = data[place + 9]
-        place += 2 + length
+            num_colours = data[place + 5]
     return False
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the markers before a JPEG's first scan, that scan's too, and where their bodies are."""
+    place, num_left = 2, MAX_HEADER_READS
+    while (
+        num_left
+        and data[:2] == b"\xff\xd8"
+        and data[place : place + 1] == b"\xff"
+        and len(data) > place + 9
+    ):
+        marker = data[place + 1]
+        num_left -= 1
+        yield marker, place + 4
+        if marker == 0xDA:
+            return
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
 
 
 def too_many(width: int, height: int, limit: int) -> str:
