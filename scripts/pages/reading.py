@@ -65,23 +65,55 @@ def misread_line() -> str:
     )
 
 
-def pictures_table() -> str:
-    """A photograph's time, and what files that are made to do harm cost."""
-    record = read_benchmark("pictures")
+def hostile_table() -> str:
+    """What files that are made to do harm cost."""
+    rows = read_benchmark("pictures")["hostile"]
     lines = [
-        "| file | answer | processor time, s | memory, MB |",
-        "| --- | --- | --- | --- |",
+        "| file | `lenet predict` | s | MB | `lenet read` | s | MB |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for name, row in record["hostile"].items():
-        lines.append(f"| {name} | {row['answer']} | {row['seconds']:.1f} | {row['peak_mb']:.0f} |")
-    photo = record["photograph"]
+    for predicted, read in zip(rows[::2], rows[1::2], strict=True):
+        cells = [
+            f"{row['answer'].replace('|', '/')} | {row['seconds']:.1f} | {row['peak_mb']:.0f}"
+            for row in (predicted, read)
+        ]
+        lines.append(f"| {predicted['file']} | {' | '.join(cells)} |")
     lines += [
         "",
-        f"Each alone in a process that starts, reads it and ends. A JPEG of "
-        f"{photo['megapixels']:.0f} megapixels: {photo['cold_s']:.2f} s with the start, "
-        f"{1000 * photo['warm_s']:.0f} ms for each further one (median of {photo['rounds']}, "
-        f"fastest {1000 * photo['fastest_s']:.0f}), of which "
-        f"{1000 * photo['decode_s']:.0f} are its decoding.",
+        "Each alone in a process that starts, reads it and ends: seconds of the processor, and "
+        "the most memory. Each said one line.",
+    ]
+    return "\n".join(lines)
+
+
+def photograph_table() -> str:
+    """The times of a photograph, and of a folder of ordinary pictures."""
+    record = read_benchmark("pictures")
+    photo, folder = record["photograph"], record["folder"]
+    lines = [
+        "| 12 megapixels | MB | a further one, ms of the processor | of which decoding | "
+        "of the clock | alone, s of the processor | of the clock | memory, MB |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for kind in ("JPEG", "PNG"):
+        row = photo[kind]
+        cpu, wall, cold, clock = (
+            row[key] for key in ("warm_cpu_ms", "warm_ms", "cold_cpu_s", "cold_s")
+        )
+        lines.append(
+            f"| {row['num_pictures']} {kind}s | {row['megabytes']['median']:.1f} | "
+            f"{cpu['median']:.0f} ({cpu['quarter']:.0f} to {cpu['three_quarters']:.0f}) | "
+            f"{row['decode_cpu_ms']['median']:.0f} | "
+            f"{wall['median']:.0f} (least {wall['least']:.0f}) | {cold['median']:.2f} | "
+            f"{clock['median']:.2f} | {row['peak_mb']:.0f} |"
+        )
+    lines += [
+        "",
+        f"Medians of {photo['rounds']} rounds, and the middle half, of one thread. The machine was "
+        "doing other work, which the clock counts and the processor's time does not. A folder of "
+        f"{folder['num_pictures']} JPEGs of {folder['longer_side']:,} pixels takes "
+        f"{folder['cpu_ms']['median']:.0f} ms of the processor each, of which decoding is "
+        f"{100 * folder['decode_share']:.0f} %.",
     ]
     return "\n".join(lines)
 
@@ -91,5 +123,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "scenes": scenes_table,
     "rejection": rejection_line,
     "misread": misread_line,
-    "pictures": pictures_table,
+    "hostile": hostile_table,
+    "photograph": photograph_table,
 }
