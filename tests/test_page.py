@@ -145,7 +145,7 @@ def page_file(
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop would be in the way of other files' own
 def chromium() -> Iterator[Any]:
     """Debian's Chromium, or whichever is there, under Playwright."""
     sync_api = pytest.importorskip("playwright.sync_api")
