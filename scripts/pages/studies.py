@@ -17,8 +17,8 @@ def study_time_line() -> str:
         f"**{clock['median']:.2f}** of the time ({clock['low']:.2f} to {clock['high']:.2f} in "
         f"{clock['n']} rounds, in turns) of single runs one after the other without their "
         f"reports, start-up included; in CPU time {cpu['median']:.2f} ({cpu['low']:.2f} to "
-        f"{cpu['high']:.2f}). Other work ran beside both: load {min(loads):.0f} to "
-        f"{max(loads):.0f} on {record['environment']['num_cores']} cores."
+        f"{cpu['high']:.2f}), at a load of {min(loads):.1f} to {max(loads):.1f} before each on "
+        f"{record['environment']['num_cores']} cores."
     )
 
 
@@ -85,7 +85,7 @@ def reading_speed_table() -> str:
     lines += [
         "",
         f"{record['pictures']:,} pictures, median of {len(each)} rounds in turns, "
-        f"{record['environment']['num_cores']} cores of a machine that did other work too.",
+        f"{record['environment']['num_cores']} cores.",
     ]
     return "\n".join(lines)
 
