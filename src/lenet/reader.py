@@ -30,8 +30,8 @@ Sweep = Callable[[NDArray[Any]], NDArray[Any]]
 METHODS = ("segment", "sweep")
 VIEWS = ((-6.0, 0.0), (6.0, 1.0))
 """Degrees by which a piece of writing is turned, and pixels by which it is moved, to be looked at
-again. With the mean of the logits, the errors on validation digits are two thirds of what they
-were: docs/decisions.md."""
+again. The mean of the logits counts; how much that gives depends on the model:
+docs/decisions.md."""
 HOPELESS = -8.0
 """Logarithm of a chance; what has less of one is not looked at again."""
 PRETRAINED = "robust.safetensors"
