@@ -208,6 +208,19 @@ def gigabyte(target: _Target, *, chunked: bool) -> int:
         return _status(connection)
 
 
+def pipelined_headers(target: _Target) -> int:
+    """Send 100 MB of headers of a second request while the first, a large picture, is in work."""
+    body = png_bomb(8000)
+    first = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    return target.raw(first + b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * (10**8 // 6))
+
+
+def trailers(target: _Target) -> int:
+    """Send 100 MB of trailers after a chunked body."""
+    start = HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
+    return target.raw(start + b"X: a\r\n" * (10**8 // 6))
+
+
 def drip(target: _Target, start: bytes, connections: int, seconds: float) -> dict[int, int]:
     """Hold connections with a byte a second each; return the statuses they end with."""
     open_ones = [target.connect() for _ in range(connections)]
@@ -268,6 +281,8 @@ def attack(port: int, good: bytes) -> dict[str, Any]:
         jobs[name] = lambda d=data: target.raw(d)  # type: ignore[misc]  # likewise
     jobs["body of 1 GB"] = lambda: gigabyte(target, chunked=False)
     jobs["body of 1 GB in chunks"] = lambda: gigabyte(target, chunked=True)
+    jobs["100 MB of headers behind a request in work"] = lambda: pipelined_headers(target)
+    jobs["100 MB of trailers of a chunked body"] = lambda: trailers(target)
     jobs["500 connections that drip headers"] = lambda: drip(target, HEAD + b"X: ", 500, 14)
     jobs["200 connections that drip bodies"] = lambda: drip(
         target, HEAD + b"Content-Length: 1000000\r\n\r\n", 200, 35

@@ -47,7 +47,7 @@ def test_a_contestant_that_fails_is_left_out_with_its_reason(
     before = torch.get_num_threads()
     record = run_bench(num_images=32, rounds=1, num_threads=1)
     assert record.left_out["torch.compile"] == "no compiler here"
-    assert "pip install 'lenet[onnx]'" in record.left_out["ONNX Runtime"]
+    assert "pip install '.[onnx]'" in record.left_out["ONNX Runtime"]
     names = {r.name for r in record.results}
     assert names >= {"torch", "the notebook's way"}
     if "native" in record.left_out:  # no C++ compiler either

@@ -257,7 +257,7 @@ def test_a_missing_extra_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     assert cli.main(["train", *QUICK, "--tensorboard"]) == 1
-    assert "pip install 'lenet[tensorboard]'" in capsys.readouterr().err
+    assert "pip install '.[tensorboard]'" in capsys.readouterr().err
     assert not (folder / "runs").exists()
 
 
@@ -269,6 +269,19 @@ def test_what_is_our_own_fault_stays_visible(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(RuntimeError, match="a bug"):
         cli.main(["env"])
     assert not issubclass(RuntimeError, LeNetError)
+
+
+def test_a_server_computes_on_one_blas_thread() -> None:
+    """Two wait for each other: a third of the requests a second."""
+    code = (
+        "import os; from lenet.cli import main; main(['serve', '--port', '-1']);"
+        "print(os.environ['OPENBLAS_NUM_THREADS'])"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS")}
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert found.stdout == "1\n"
 
 
 def test_help_answers_without_heavy_imports() -> None:

@@ -32,7 +32,7 @@ def test_without_ray_the_error_names_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tiny_mnist: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ClusterError, match="pip install 'lenet\\[cluster\\]'"), connected("local"):
+    with pytest.raises(ClusterError, match=r"pip install '\.\[cluster\]'"), connected("local"):
         pass
     assert cli.main(["study", "--ray", "--jobs", "2"]) == 1
     assert "`--jobs` has no effect with `--ray`" in capsys.readouterr().err

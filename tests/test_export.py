@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +31,8 @@ from lenet.export.c_constants import comment_text, float_text, quoted
 from lenet.export.parity import Parity, require_close, require_equal
 from lenet.models import LeNet5, LeNet5_1998
 from lenet.page.build import read_models
+from lenet.serve.classifier import load_classifier
+from lenet.serve.tensors import OUTPUTS
 
 NUM_TRAIN, NUM_TEST = 400, 50
 COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
@@ -106,6 +109,7 @@ def save(tmp_path: Path, patterns: None, trained: Callable[..., LeNet5]) -> Call
             recipe_name="default",
             seed=3,
             epochs=3,
+            scores={"temperature": 1.3},
         )
         save_model(folder / "model.safetensors", model, card)
         return folder / "model.safetensors"
@@ -122,11 +126,16 @@ def read_test() -> tuple[Digits, Tensor]:
     return digits, to_input(digits.images)
 
 
-def run_onnx(path: Path, x: Tensor) -> Tensor:
+def run_outputs(path: Path, x: Tensor) -> dict[str, np.ndarray[Any, Any]]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return torch.from_numpy(session.run(None, {"x": x.numpy()})[0])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {"x": x.numpy()}), strict=True))
+
+
+def run_onnx(path: Path, x: Tensor) -> Tensor:
+    return torch.from_numpy(run_outputs(path, x)["logits"])
 
 
 @torch.inference_mode()
@@ -151,6 +160,7 @@ def test_onnx_gives_the_sources_logits_at_any_batch_size_and_says_what_it_is(
     found = onnx.load(path)
     onnx.checker.check_model(found, full_check=True)
     assert [(o.domain, o.version) for o in found.opset_import] == [("", onnx_graph.OPSET)]
+    assert found.ir_version == 8  # the lowest for opset 18, so that ONNX Runtime 1.14 reads it
     metadata = {item.key: item.value for item in found.metadata_props}
     assert metadata["dataset"] == "mnist"
     assert metadata["recipe_name"] == "default"
@@ -301,6 +311,24 @@ def test_a_hostile_model_file_writes_no_code_of_its_own(
     assert found[0] == nasty.encode()
 
 
+def test_onnx_is_written_in_the_opset_asked_for(
+    save: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onnx
+
+    model = save(pooling="max", activation="silu")
+    path = model.parent / "model.onnx"
+    assert cli.main(["export", str(model), "--to", "onnx", "--opset", "14"]) == 0
+    found = onnx.load(path)
+    assert [(o.domain, o.version) for o in found.opset_import] == [("", 14)]
+    assert found.ir_version == 7
+    _, x = read_test()
+    torch.testing.assert_close(run_onnx(path, x), source_logits(model, x), rtol=0, atol=1e-4)
+    command = ["export", str(model), "--to", "onnx", "--opset", "9", "--overwrite"]
+    assert cli.main(command) == 1
+    assert "`opset` (=9)" in capsys.readouterr().err
+
+
 def test_a_triton_repository_has_the_layout_and_fields_that_triton_reads(
     save: Callable[..., Path],
 ) -> None:
@@ -313,9 +341,17 @@ def test_a_triton_repository_has_the_layout_and_fields_that_triton_reads(
     for line in ('name: "lenet5"', 'platform: "onnxruntime_onnx"', "dynamic_batching {"):
         assert line in config
     assert (folder / "labels.txt").read_text().split() == list("0123456789")
+    # What `lenet serve` answers, under the same names.
+    for name in OUTPUTS:
+        assert f'name: "{name}"' in config
     _, x = read_test()
     logits = source_logits(model, x)
     torch.testing.assert_close(run_onnx(folder / "1" / "model.onnx", x), logits, rtol=0, atol=1e-4)
+    found, served = run_outputs(folder / "1" / "model.onnx", x), load_classifier(model)
+    np.testing.assert_allclose(
+        found["probabilities"], served.probabilities(logits.numpy()), rtol=0, atol=1e-5
+    )
+    np.testing.assert_array_equal(found["labels"], logits.argmax(1))
     assert json.loads((model.parent / "triton" / "export.json").read_text())["kind"] == "triton"
 
 
@@ -529,7 +565,7 @@ def test_bad_requests_are_one_line(
     assert "no C compiler found" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert cli.main([*to, "onnx"]) == 1
-    assert "pip install 'lenet[onnx]'" in capsys.readouterr().err
+    assert "pip install '.[onnx]'" in capsys.readouterr().err
     assert names(model.parent) == {"model.safetensors"}
 
 

@@ -1,5 +1,7 @@
 """The server as its clients see it: real sockets on this machine, one server for most tests."""
 
+import asyncio
+import contextlib
 import http.client
 import io
 import json
@@ -7,7 +9,8 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +30,7 @@ from lenet.serve.access_log import AccessLog
 from lenet.serve.app import build_app
 from lenet.serve.classifier import Classifier, load_classifier
 from lenet.serve.pages import build_root
+from lenet.serve.problems import ProblemError
 from lenet.serve.server import build_server, listen
 from lenet.serve.service import Service
 from lenet.serve.settings import Limits
@@ -109,6 +113,7 @@ def running(
     num_workers: int = 0,
     key: bytes | None = None,
     cors_origins: tuple[str, ...] = (),
+    trusted_proxies: tuple[str, ...] = (),
     **limits: Any,
 ) -> Iterator[Running]:
     service = Service(
@@ -123,7 +128,7 @@ def running(
         port = listener.getsockname()[1]
         page = build_root(classifier.file, len(classifier.classes))
         app = build_app(service, page, log, cors_origins=cors_origins)
-        server = build_server(app, service, listener)
+        server = build_server(app, service, listener, trusted_proxies=trusted_proxies)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
@@ -270,6 +275,8 @@ def test_read_reads_a_number(server: Running, seven: Image.Image) -> None:
         (422, b'{"images": [[[0, 1], [2]]]}'),
         (422, b'{"images": [[[0.5]]]}'),
         (422, b'{"images": [[["a"]]]}'),
+        (422, json.dumps({"images": [[[True] + [0] * 27] * 28]}).encode()),
+        (422, json.dumps({"pictures": [[[1, True], [0, 0]]]}).encode()),
         (422, b'{"images": [[[null]]]}'),
         (422, json.dumps({"images": [[[256] * 28] * 28]}).encode()),
         (422, json.dumps({"images": [[[-1] * 28] * 28]}).encode()),
@@ -383,6 +390,7 @@ ONE = np.zeros((1, 28, 28), np.float32)
         {"inputs": [tensor(ONE, data=None)]},
         {"inputs": [tensor(ONE, data=[0] * 783)]},
         {"inputs": [tensor(ONE, data=["0"] * 784)]},
+        {"inputs": [tensor(ONE, data=[True] + [0.5] * 783)]},
         {"inputs": [tensor(ONE, data=[[0], [0, 1]])]},
         {"inputs": [tensor(ONE, data=[[0] * 392] * 2)]},
         {"inputs": [tensor(ONE, data=[2] * 784)]},
@@ -406,6 +414,16 @@ def test_tensors_that_are_none_are_refused(server: Running, request_: Any) -> No
     answer = server.post_json("/v2/models/lenet5/infer", request_)
     assert answer.status == 400
     assert answer.json["error"] == answer.json["detail"]
+
+
+@pytest.mark.parametrize(("field", "value"), [("name", "y"), ("datatype", "UINT8")])
+def test_what_is_wrong_with_a_tensor_is_named_alone(
+    server: Running, field: str, value: str
+) -> None:
+    request = {"inputs": [tensor(ONE, **{field: value})]}
+    detail = server.post_json("/v2/models/lenet5/infer", request).json["detail"]
+    assert f"`{field}`" in detail
+    assert ("datatype" in detail) == (field == "datatype")
 
 
 def test_binary_tensors_that_are_none_are_refused(server: Running) -> None:
@@ -575,6 +593,89 @@ def test_no_other_origin_may_use_it_unless_named(server: Running, classifier: Cl
 
 
 # Limits
+
+
+def test_a_page_of_another_origin_may_send_the_key(classifier: Classifier) -> None:
+    origin = "https://example.org"
+    with running(classifier, cors_origins=(origin,), key=KEY) as server:
+        preflight = server.talk(
+            b"OPTIONS /predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            b"Origin: https://example.org\r\nAccess-Control-Request-Method: POST\r\n"
+            b"Access-Control-Request-Headers: x-api-key,content-type\r\n\r\n"
+        ).decode()
+        assert preflight.startswith("HTTP/1.1 200 ")
+        assert f"access-control-allow-origin: {origin}" in preflight
+        assert "x-api-key" in preflight.partition("access-control-allow-headers:")[2]
+        refused = server.ask("POST", "/predict", b"{}", origin=origin)
+        assert refused.status == 401
+        assert refused.headers["access-control-allow-origin"] == origin
+
+
+def test_head_is_get_without_a_body(server: Running) -> None:
+    for path in ("/health", "/v2/health/live", "/"):
+        answer = server.ask("HEAD", path)
+        assert (answer.status, answer.body) == (200, b"")
+
+
+@pytest.mark.parametrize("trusted", [(), ("127.0.0.1",)])
+def test_a_trusted_proxy_names_the_client(classifier: Classifier, trusted: tuple[str, ...]) -> None:
+    with running(classifier, rate=0.5, trusted_proxies=trusted) as server:
+        statuses = [
+            server.ask("GET", "/v2", x_forwarded_for=client).status
+            for client in ("10.0.0.1", "10.0.0.1", "10.0.0.1", "10.0.0.2")
+        ]
+    assert statuses == [200, 200, 429, 200 if trusted else 429]
+
+
+@pytest.fixture
+def memory() -> Iterator[Callable[[], int]]:
+    """Bytes that Python has allocated beyond those at the start, at most so far."""
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    yield lambda: tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+
+
+def send_until_ended(connection: socket.socket, part: bytes, most: int) -> bytes:
+    """Send a part again and again until the server ends the connection; return its answer."""
+    connection.settimeout(1)
+    with contextlib.suppress(OSError):
+        for _ in range(most // len(part)):
+            connection.sendall(part)
+    with contextlib.suppress(OSError):
+        return connection.recv(12)
+    return b""
+
+
+def test_headers_take_little_memory_while_a_request_is_in_work(
+    server: Running, memory: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow(*args: Any) -> Any:
+        await asyncio.sleep(3)
+        raise ProblemError(422, "slow")
+
+    monkeypatch.setattr(server.service.workers, "run", slow)
+    first = (
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+        b"Content-Length: 1\r\n\r\nx"
+    )
+    header = b"".join(b"X-%07d: a\r\n" % i for i in range(1000))
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(first + b"GET / HTTP/1.1\r\n")
+        send_until_ended(connection, header, 40_000_000)
+        assert memory() < 8_000_000
+
+
+def test_trailers_have_the_limit_of_headers(server: Running, memory: Callable[[], int]) -> None:
+    head = (
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(head)
+        answer = send_until_ended(connection, b"X: a\r\n" * 1000, 40_000_000)
+    assert answer in (b"HTTP/1.1 431", b"")  # a reset may overtake it
+    assert memory() < 8_000_000
 
 
 def test_large_bodies_are_refused_before_they_are_read(classifier: Classifier) -> None:

@@ -271,6 +271,31 @@ def test_keys_come_from_a_file_or_the_environment(tmp_path: Path) -> None:
         read_key(tmp_path / "none", None)
 
 
+def test_an_empty_key_names_its_variable() -> None:
+    with pytest.raises(LeNetError, match="LENET_API_KEY"):
+        read_key(None, "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells")
+def test_workers_hold_no_secret_and_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LENET_API_KEY", "0123456789abcdef")
+    permitted = subprocess.run(["unshare", "-Un", "true"], capture_output=True).returncode == 0
+
+    async def classify(images: Floats) -> Floats:
+        return np.zeros((len(images), 2), np.float32)
+
+    async def look() -> tuple[bytes, str]:
+        pool = WorkerPool(1, classify, limit_s=20, max_wait_s=1)
+        async with pool.running():
+            (worker,) = pool._workers
+            folder = Path(f"/proc/{worker.process.pid}")
+            return (folder / "environ").read_bytes(), os.readlink(folder / "ns" / "net")
+
+    environment, network = asyncio.run(look())
+    assert b"LENET" not in environment
+    assert (network != os.readlink("/proc/self/ns/net")) == permitted
+
+
 def test_limits_are_more_than_nothing() -> None:
     with pytest.raises(LeNetError, match="max_images"):
         Limits(max_images=0)
@@ -330,7 +355,7 @@ def test_without_the_extra_it_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert cli.main(["serve"]) == 1
-    assert "pip install 'lenet[serve]'" in capsys.readouterr().err
+    assert "pip install '.[serve]'" in capsys.readouterr().err
 
 
 @pytest.fixture

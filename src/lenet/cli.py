@@ -91,8 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"; did you mean `{near[0]}`?" if near else f"; there is: {', '.join(VERBS)}"
         print(f"error: no command `{printable(arguments[0])}`{hint}", file=sys.stderr)
         return EXIT_USAGE
-    if MODULES.get(arguments[0]) == "lenet.picture_commands" and "numpy" not in sys.modules:
-        # Pictures are read side by side: numpy's own threads would wait for each other.
+    if arguments[0] in ("predict", "read", "serve") and "numpy" not in sys.modules:
+        # Pictures are read in parallel, and a server has small batches: with more than one, numpy's
+        # own threads wait for each other.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:

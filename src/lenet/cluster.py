@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lenet.errors import ClusterError, LeNetError
+from lenet.errors import ClusterError, LeNetError, install_hint
 
 LOCAL = "local"
 """The address that starts a cluster on this machine, for as long as the command runs."""
@@ -31,7 +31,7 @@ def connected(address: str) -> Iterator[Any]:
     try:
         import ray
     except ImportError:
-        raise ClusterError("--ray needs Ray: pip install 'lenet[cluster]'") from None
+        raise ClusterError(f"--ray needs Ray: {install_hint('cluster')}") from None
     _require_listener(address)
     settings: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address == LOCAL:

@@ -1,4 +1,4 @@
-"""The exception tree of the package, and nothing else.
+"""The exception tree of the package.
 
 LeNetError            anything a user can cause; the CLI prints it and exits 1
     DataError         a data file is broken (also a ValueError)
@@ -13,6 +13,11 @@ LeNetError            anything a user can cause; the CLI prints it and exits 1
 """
 
 from collections.abc import Sequence
+
+
+def install_hint(extra: str) -> str:
+    """Return what to do to get the packages of an extra; the name `lenet` is not on PyPI."""
+    return f"in a clone of lenet, `pip install '.[{extra}]'` installs it"
 
 
 class LeNetError(Exception):

@@ -148,6 +148,7 @@ def export(arguments: Sequence[str]) -> int:
             overwrite=options.overwrite,
             settings=Settings(
                 c_type=options.c_type,
+                opset=options.opset,
                 min_agreement=options.min_agreement,
                 with_1998=options.with_1998,
             ),

@@ -193,6 +193,8 @@ class ExportOptions:
     """Take the place of an export that is there."""
     c_type: Literal["float", "int8"] = "float"
     """What C code computes with."""
+    opset: int = 18
+    """Version of the ONNX operators, for onnx and triton: an older one for an older runtime."""
     min_agreement: float = 0.999
     """Labels that an export in 8 bits must share with its source on the test images, 0 to 1; its
     accuracy may differ by half of what is left to 1."""
@@ -303,6 +305,9 @@ class ServeOptions:
     """Most connections at a time."""
     rate: float = 0.0
     """Requests a second that one client may make; 0 for any number."""
+    trusted_proxies: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ADDRESS...")] = ()
+    """Addresses of reverse proxies whose X-Forwarded-For names the client, for --rate and the log;
+    without it every user behind a proxy counts as one client."""
     picture_s: float = 10.0
     """Longest time for one picture, in seconds."""
     drain_s: float = 30.0

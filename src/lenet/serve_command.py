@@ -13,7 +13,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from lenet.errors import LeNetError
+from lenet.errors import LeNetError, install_hint
 from lenet.options import ServeOptions, parse
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ def _run(
     # tenth of a second, again and again.
     gc.collect()
     gc.freeze()
-    build_server(app, service, listener).run(sockets=[listener])
+    server = build_server(app, service, listener, trusted_proxies=options.trusted_proxies)
+    server.run(sockets=[listener])
     log.close()
 
 
@@ -114,4 +115,4 @@ def _require_packages() -> None:
         import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        raise LeNetError(f"serving needs {error.name}: pip install 'lenet[serve]'") from None
+        raise LeNetError(f"serving needs {error.name}: {install_hint('serve')}") from None

@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lenet.errors import LeNetError, RecipeError, RunError
+from lenet.errors import LeNetError, RecipeError, RunError, install_hint
 from lenet.options import TrainOptions, parse, parse_with_recipe
 from lenet.recipes import Recipe, without_teachers
 
@@ -130,7 +130,7 @@ def _require_tensorboard() -> None:
         import tensorboardX  # noqa: F401
     except ImportError:
         raise LeNetError(
-            "--tensorboard needs tensorboardX: pip install 'lenet[tensorboard]'"
+            f"--tensorboard needs tensorboardX: {install_hint('tensorboard')}"
         ) from None
 
 

@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from lenet import __version__
 from lenet.batch.units import Source, Unit, cut_units, find_sources, pictures_of
 from lenet.cluster import connected, reason_of
-from lenet.errors import ClusterError, LeNetError, PictureError, RunError
+from lenet.errors import ClusterError, LeNetError, PictureError, RunError, install_hint
 from lenet.files import remove_temporaries, replacing, write_text
 from lenet.processes import num_cores, worker_pool
 from lenet.reader import PRETRAINED, Digit, Reader, describe_digit
@@ -237,7 +237,7 @@ def _require_pyarrow() -> None:
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError:
-        raise LeNetError("--out needs pyarrow: pip install 'lenet[cluster]'") from None
+        raise LeNetError(f"--out needs pyarrow: {install_hint('cluster')}") from None
 
 
 def _model_hash(model: Path | None) -> str:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Subset
 
 from lenet import notebook
 from lenet.data.digits import Digits, batches, to_input
+from lenet.errors import install_hint
 from lenet.evaluation import evaluate
 from lenet.recipes import RECIPES
 from lenet.training import build_model, training_loop
@@ -175,7 +176,7 @@ def prepare_inference(setup: Setup) -> Contestants:
             model, setup.work / "model.onnx", setup.num_threads
         )
     except ImportError as error:
-        setup.left_out["ONNX Runtime"] = f"{error}; pip install 'lenet[onnx]'"
+        setup.left_out["ONNX Runtime"] = f"{error}; {install_hint('onnx')}"
     found: Contestants = {}
     for size in (1, 1000):
         # Long turns: other libraries' threads go on spinning for some milliseconds.

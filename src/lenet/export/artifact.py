@@ -19,6 +19,8 @@ class Settings:
     """What the C code computes with."""
     min_agreement: float = 0.999
     """Smallest share of equal labels that a quantized export is kept with."""
+    opset: int = 18
+    """Version of the ONNX operators, for onnx and triton."""
     with_1998: Path | None = None
     """Run directory or model file of a 1998 network, which the page shows beside the first."""
 

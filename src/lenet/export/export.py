@@ -10,7 +10,7 @@ from typing import Any
 
 from lenet.checkpoint import find_model
 from lenet.data.download import Progress
-from lenet.errors import ExportError, LeNetError
+from lenet.errors import ExportError, LeNetError, install_hint
 from lenet.export import (
     c_code,
     html_page,
@@ -141,7 +141,7 @@ def _require_packages(kind: str, exporter: Exporter) -> None:
         try:
             import_module(name)
         except ImportError:
-            raise ExportError(f"--to {kind} needs {name}: pip install 'lenet[onnx]'") from None
+            raise ExportError(f"--to {kind} needs {name}: {install_hint('onnx')}") from None
 
 
 def _verify(source: Source, artifact: Artifact, settings: Settings) -> Parity:

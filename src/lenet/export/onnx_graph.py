@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lenet import __version__
 from lenet.data.digits import to_input
+from lenet.errors import ExportError
 from lenet.export.artifact import Artifact, Settings, as_strings
 from lenet.export.parity import Predict
 from lenet.export.source import Source
@@ -22,22 +23,26 @@ if TYPE_CHECKING:
 
 OPSET = 18
 """The lowest that torch's exporter writes without converting down: the most readers."""
-IR_VERSION = 10
 
 
 def write(source: Source, path: Path, settings: Settings) -> Artifact:
     """Write `path`: input `x` (batch, 1, 28, 28), output `logits`, any batch size."""
-    export_network(source.model, source.card.model, path)
+    export_network(source.model, source.card.model, path, opset=settings.opset)
     return Artifact(
         open=lambda: open_session(path),
         annotate=lambda facts: annotate(path, facts),
-        details={"opset": OPSET},
+        details={"opset": settings.opset},
     )
 
 
-def export_network(network: Network, name: str, path: Path) -> None:
-    """Write a network's graph, checked, without a word on the machine that made it."""
+def export_network(network: Network, name: str, path: Path, *, opset: int = OPSET) -> None:
+    """Write a network's graph, checked, without a word on the machine that made it.
+
+    Raises:
+        ExportError: The network's operators can't be written in that opset.
+    """
     import onnx
+    from onnx import version_converter
 
     x = torch.zeros(2, 1, 28, 28)  # any batch but 1, which an exporter may take for a constant
     logger = logging.getLogger("torch.onnx")
@@ -63,12 +68,21 @@ def export_network(network: Network, name: str, path: Path) -> None:
     finally:
         logger.setLevel(level)
     graph = onnx.load(path)
+    if opset != OPSET:
+        try:
+            graph = version_converter.convert_version(graph, opset)
+        except (RuntimeError, ValueError):
+            raise ExportError(
+                f"`opset` (={opset}): this network can't be written in it; {OPSET} can"
+            ) from None
     clean(graph, name)
     save(graph, path)
 
 
 def clean(model: "onnx.ModelProto", name: str) -> None:
     """Take out what the exporter noted of the code and folders that it ran in."""
+    import onnx
+
     graph = model.graph
     parts = (graph.node, graph.input, graph.output, graph.value_info, graph.initializer)
     for notes in (model, graph, *(item for part in parts for item in part)):
@@ -77,7 +91,8 @@ def clean(model: "onnx.ModelProto", name: str) -> None:
         node.doc_string = ""
     graph.name = name
     model.producer_name, model.producer_version = "lenet", __version__
-    model.ir_version = IR_VERSION
+    # The lowest that may hold these operators: older runtimes refuse a file by its version alone.
+    model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
 
 
 def save(model: "onnx.ModelProto", path: Path) -> None:

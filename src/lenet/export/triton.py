@@ -30,7 +30,18 @@ output [
     name: "logits"
     data_type: TYPE_FP32
     dims: [ {num_classes} ]
+  }},
+  {{
+    name: "probabilities"
+    data_type: TYPE_FP32
+    dims: [ {num_classes} ]
     label_filename: "{labels}"
+  }},
+  {{
+    name: "labels"
+    data_type: TYPE_INT64
+    dims: [ 1 ]
+    reshape: {{ shape: [ ] }}
   }}
 ]
 dynamic_batching {{
@@ -39,12 +50,46 @@ dynamic_batching {{
 """
 
 
+def add_outputs(path: Path, temperature: float) -> None:
+    """Add the outputs that `lenet serve` gives beside logits: probabilities and labels.
+
+    Args:
+        path: An ONNX file with the output `logits` (batch, classes).
+        temperature: Logits are divided by it before the softmax.
+    """
+    import onnx
+    from onnx import TensorProto, helper
+
+    graph = (model := onnx.load(path)).graph
+    logits = graph.output[0].type.tensor_type.shape.dim
+    batch, num_classes = logits[0].dim_param, logits[1].dim_value
+    graph.initializer.append(
+        helper.make_tensor("temperature", TensorProto.FLOAT, [], [temperature])
+    )
+    graph.node.extend(
+        [
+            helper.make_node("Div", ["logits", "temperature"], ["scaled"]),
+            helper.make_node("Softmax", ["scaled"], ["probabilities"], axis=1),
+            helper.make_node("ArgMax", ["logits"], ["labels"], axis=1, keepdims=0),
+        ]
+    )
+    float_type, int_type = TensorProto.FLOAT, TensorProto.INT64
+    graph.output.extend(
+        [
+            helper.make_tensor_value_info("probabilities", float_type, [batch, num_classes]),
+            helper.make_tensor_value_info("labels", int_type, [batch]),
+        ]
+    )
+    onnx_graph.save(model, path)
+
+
 def write(source: Source, path: Path, settings: Settings) -> Artifact:
     """Write the repository `path`, with one model in its first version."""
     name = source.card.model
     model = path / name / "1" / "model.onnx"
     model.parent.mkdir(parents=True)
     artifact = onnx_graph.write(source, model, settings)
+    add_outputs(model, source.card.scores.get("temperature", 1.0))
     (path / name / "config.pbtxt").write_text(
         CONFIG.format(
             name=quoted(name),

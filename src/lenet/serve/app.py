@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp
 
 from lenet import __version__
 from lenet.serve import inference_protocol, predict
@@ -27,7 +28,7 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 def build_app(
     service: Service, page: Page, log: AccessLog, *, cors_origins: Sequence[str] = ()
-) -> Guard:
+) -> ASGIApp:
     """Return the application of one server.
 
     Args:
@@ -58,26 +59,23 @@ def build_app(
     for router in (*routers, _build_router(service, page, app)):
         app.include_router(router)
     _handle_errors(app)
-    if cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(cors_origins),
-            allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type", "x-api-key"],
-        )
     _complete_description(app, service)
-    # Past FastAPI's middleware, where there is none.
-    fast_lane = (
-        {}
-        if cors_origins
-        else {
-            route.path: route.endpoint
-            for router in routers
-            for route in router.routes
-            if isinstance(route, APIRoute) and route.methods == {"POST"}
-        }
+    fast_lane = {
+        route.path: route.endpoint
+        for router in routers
+        for route in router.routes
+        if isinstance(route, APIRoute) and route.methods == {"POST"}
+    }
+    guard = Guard(app, service, log, fast_lane)
+    if not cors_origins:
+        return guard
+    # Before the guard: a browser sends no key with its preflight, and its page may read refusals.
+    return CORSMiddleware(
+        guard,
+        allow_origins=list(cors_origins),
+        allow_methods=["GET", "HEAD", "POST"],
+        allow_headers=["authorization", "content-type", "x-api-key"],
     )
-    return Guard(app, service, log, fast_lane)
 
 
 def _build_router(service: Service, page: Page, app: FastAPI) -> APIRouter:

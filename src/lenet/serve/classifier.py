@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.errors import CheckpointError, LeNetError
+from lenet.errors import CheckpointError, LeNetError, install_hint
 from lenet.inference import read_network
 from lenet.reader import PRETRAINED
 
@@ -123,7 +123,7 @@ def _native(model: Any) -> Logits:
 def _onnxruntime(path: Path) -> Logits:
     missing = [n for n in ("onnx", "onnxscript", "onnxruntime") if find_spec(n) is None]
     if missing:
-        raise LeNetError(f"{', '.join(missing)} not installed: pip install 'lenet[onnx]'")
+        raise LeNetError(f"{', '.join(missing)} not installed: {install_hint('onnx')}")
     import onnxruntime
 
     from lenet.checkpoint import load_model

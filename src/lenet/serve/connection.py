@@ -32,7 +32,8 @@ class Connection(HttpToolsProtocol):
         self._timer: TimerHandle | None = None
         self._writing_timer: TimerHandle | None = None
         self._header_bytes = 0
-        """Received of headers that are not whole yet."""
+        """Received since the parser last reported complete headers, a body or its end: parts of
+        headers or of a chunked body's trailers, which the parser keeps in memory."""
 
     @property
     def _is_idle(self) -> bool:
@@ -57,18 +58,37 @@ class Connection(HttpToolsProtocol):
         """Read, and watch how long headers and refused bodies take."""
         if self.transport.is_closing():
             return
+        self._header_bytes += len(data)
         super().data_received(data)
-        if not self._is_idle:
-            self._header_bytes = 0  # whole; a body has limits of its own
+        if self._header_bytes > MAX_HEADER_BYTES:
+            self._end_long_header()
+        elif not self._is_idle:
             self._stop()
         elif self.cycle is not None and self.cycle.more_body:
             self._start(LINGER_S, self.transport.close)
         else:
-            self._header_bytes += len(data)
-            if self._header_bytes > MAX_HEADER_BYTES:
-                self._refuse(431, f"the headers are longer than {MAX_HEADER_BYTES} bytes")
-            else:
-                self._start(self._limits.header_s, self._end_slow_header)
+            self._start(self._limits.header_s, self._end_slow_header)
+
+    def on_headers_complete(self) -> None:
+        """Begin a request."""
+        self._header_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Pass on a part of a body, which has limits of its own."""
+        self._header_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request's body."""
+        self._header_bytes = 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request, unless its headers are too long already."""
+        super().on_response_complete()
+        if self._header_bytes > MAX_HEADER_BYTES:
+            self._end_long_header()
 
     def shutdown(self) -> None:
         """End as the server ends: at once if idle, but not between a connection and its request."""
@@ -102,6 +122,13 @@ class Connection(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _end_long_header(self) -> None:
+        if self._is_idle or (self.cycle.more_body and not self.cycle.response_started):
+            self._refuse(431, f"the headers are longer than {MAX_HEADER_BYTES} bytes")
+        else:
+            # The request before is still in work and its answer comes first.
+            self.flow.pause_reading()
 
     def _end_slow_header(self) -> None:
         if self._header_bytes:

@@ -70,6 +70,9 @@ class Guard:
             return
         self._count += 1
         exchange = _Exchange(f"{self._prefix}-{self._count}", self._service, send)
+        method = scope["method"]
+        if method == "HEAD":  # every route of GET takes it; uvicorn leaves the body out
+            scope = {**scope, "method": "GET"}
         service, start = self._service, perf_counter()
         service.num_requests += 1
         try:
@@ -78,7 +81,7 @@ class Guard:
             exchange.status = exchange.status or 499  # nginx's number for a client that has left
         finally:
             service.num_requests -= 1
-            self._note(scope, exchange, perf_counter() - start)
+            self._note(scope, method, exchange, perf_counter() - start)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: "_Exchange") -> None:
         limits = self._service.limits
@@ -131,10 +134,10 @@ class Guard:
                     429, f"more than {self._rate.rate:g} requests a second", retry_after_s=wait_s
                 )
 
-    def _note(self, scope: Scope, exchange: "_Exchange", seconds: float) -> None:
+    def _note(self, scope: Scope, method: str, exchange: "_Exchange", seconds: float) -> None:
         route = exchange.route or getattr(scope.get("route"), "path", "other")
-        method = scope["method"] if route != "other" else "other"
-        self._service.metrics.count_request(route, method, exchange.status, seconds)
+        counted = method if route != "other" else "other"
+        self._service.metrics.count_request(route, counted, exchange.status, seconds)
         if not self._log.is_on:
             return
         client = scope.get("client")
@@ -143,7 +146,7 @@ class Guard:
                 "time": time(),
                 "id": exchange.id,
                 "client": client[0] if client else None,
-                "method": scope["method"][:MAX_LOGGED],
+                "method": method[:MAX_LOGGED],
                 "path": scope["path"][:MAX_LOGGED],
                 "status": exchange.status,
                 "ms": round(seconds * 1000, 3),

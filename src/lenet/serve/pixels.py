@@ -34,6 +34,8 @@ def parse_pixels(body: bytes, *, max_images: int, max_pictures: int) -> tuple[st
     most = max_images if kind == "images" else max_pictures
     if len(items) > most:
         raise ProblemError(413, f"{len(items)} {kind}; at most {most} are taken at a time")
+    if has_booleans(items, body):
+        raise ProblemError(422, f"`{kind}` must be whole numbers 0 to 255, found true or false")
     if kind == "images":
         quick = _to_digits(items)
         if quick is not None:
@@ -65,6 +67,20 @@ def parse_json(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise ProblemError(400, f"the body is no JSON: {error}") from None
+
+
+def has_booleans(value: Any, body: bytes) -> bool:
+    """Return whether nested lists hold a boolean, which Python and numpy take for 0 or 1.
+
+    Args:
+        value: What was parsed.
+        body: What it was parsed from; nearly always it shows at once that there are none.
+    """
+
+    def search(value: Any) -> bool:
+        return any(map(search, value)) if isinstance(value, list) else isinstance(value, bool)
+
+    return (b"true" in body or b"false" in body) and search(value)
 
 
 def _to_digits(items: list[Any]) -> Bytes | None:

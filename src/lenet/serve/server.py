@@ -5,7 +5,7 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from types import FrameType
@@ -116,8 +116,17 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
-def build_server(app: Any, service: Service, listener: socket.socket) -> Server:
-    """Return a server, ready to run."""
+def build_server(
+    app: Any, service: Service, listener: socket.socket, *, trusted_proxies: Sequence[str] = ()
+) -> Server:
+    """Return a server, ready to run.
+
+    Args:
+        app: The ASGI application.
+        service: Its state.
+        listener: A bound socket.
+        trusted_proxies: Addresses whose `X-Forwarded-For` names the client.
+    """
     limits = service.limits
     protocol: Callable[..., Any] = partial(Connection, service)
     config = uvicorn.Config(
@@ -128,7 +137,8 @@ def build_server(app: Any, service: Service, listener: socket.socket) -> Server:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(trusted_proxies),
+        forwarded_allow_ips=list(trusted_proxies),
         timeout_keep_alive=limits.idle_s,  # type: ignore[arg-type]  # any number does
         timeout_graceful_shutdown=limits.drain_s,  # type: ignore[arg-type]  # likewise
         backlog=BACKLOG,

@@ -58,6 +58,7 @@ def read_key(path: Path | None, variable: str | None) -> bytes | None:
         LeNetError: The file can't be read, or the key is too short or has characters that a
             header can't hold.
     """
+    source = "LENET_API_KEY" if path is None else str(path)
     if path is not None:
         try:
             text = path.read_text(encoding="utf-8").strip()
@@ -69,7 +70,7 @@ def read_key(path: Path | None, variable: str | None) -> bytes | None:
         return None
     if len(text) < MIN_KEY_BYTES or not (text.isascii() and text.isprintable() and " " not in text):
         raise LeNetError(
-            f"an API key has at least {MIN_KEY_BYTES} printable ASCII characters and no space; "
-            "`openssl rand -hex 16` makes one"
+            f"{source}: an API key has at least {MIN_KEY_BYTES} printable ASCII characters and no "
+            f"space, found {len(text)}; `openssl rand -hex 16` makes one"
         )
     return text.encode()

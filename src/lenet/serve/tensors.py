@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from lenet.serve.pixels import parse_json
+from lenet.serve.pixels import has_booleans, parse_json
 from lenet.serve.problems import ProblemError
 
 INPUT = "x"
@@ -67,7 +67,7 @@ def parse_inference(
     if name is not None and not (isinstance(name, str) and len(name) <= MAX_ID):
         raise ProblemError(400, f"`id` must be a string of at most {MAX_ID} characters")
     outputs = _outputs(request)
-    return Inference(id=name, outputs=outputs), _input(request, binary, max_images)
+    return Inference(id=name, outputs=outputs), _input(request, head, binary, max_images)
 
 
 def _is_count(text: str) -> bool:
@@ -101,13 +101,15 @@ def _outputs(request: dict[str, Any]) -> tuple[tuple[str, bool], ...]:
     return tuple(found)
 
 
-def _input(request: dict[str, Any], binary: bytes, max_images: int) -> Floats:
+def _input(request: dict[str, Any], head: bytes, binary: bytes, max_images: int) -> Floats:
     inputs = request.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise ProblemError(400, f"`inputs` must be a list of one tensor, `{INPUT}`")
     (tensor,) = inputs
-    if tensor.get("name") != INPUT or tensor.get("datatype") != "FP32":
-        raise ProblemError(400, f"the input must be named `{INPUT}` and have datatype FP32")
+    if tensor.get("name") != INPUT:
+        raise ProblemError(400, f"the input's `name` must be `{INPUT}`")
+    if tensor.get("datatype") != "FP32":
+        raise ProblemError(400, "the input's `datatype` must be FP32")
     shape = tensor.get("shape")
     is_shape = isinstance(shape, list) and len(shape) == 4 and all(type(n) is int for n in shape)
     if not is_shape or tuple(shape[1:]) != IMAGE_SHAPE or shape[0] < 1:
@@ -129,6 +131,8 @@ def _input(request: dict[str, Any], binary: bytes, max_images: int) -> Floats:
     else:
         if binary:
             raise ProblemError(400, "bytes follow the JSON, but no input has `binary_data_size`")
+        if has_booleans(tensor.get("data"), head):
+            raise ProblemError(400, "`data` must be numbers, found true or false")
         x = _numbers(tensor.get("data"), num_images)
     # One pass finds NaN too: it fails every comparison.
     if not (x.min() >= 0 and x.max() <= 1):

@@ -1,9 +1,10 @@
 """A process that reads pictures and long JSON for a server: `python -m lenet.serve.worker`.
 
-Frames come on standard input and go out on standard output. It has no network: what it needs
-classified it asks for. A picture that crashes or stalls it costs this process and nothing else.
+Frames come on standard input and go out on standard output; the server classifies what a worker
+asks it to. A picture that crashes or stalls a worker costs this process and nothing else.
 """
 
+import ctypes
 import os
 import signal
 import sys
@@ -28,6 +29,7 @@ def main() -> None:
     # Ctrl-C reaches every process of a terminal; the server ends its workers when it is done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _limit_memory()
+    leave_network()
     # What a library prints must not end up between frames.
     frames_out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -71,6 +73,17 @@ def _limit_memory() -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
+
+
+def leave_network() -> None:
+    """Move this process to user and network namespaces of its own, where the system permits it.
+
+    Linux only. Without permission (a container, a hardened kernel) the worker stays in the
+    server's namespaces. Source: unshare(2).
+    """
+    if sys.platform == "linux":
+        new_user, new_network = 0x10000000, 0x40000000
+        ctypes.CDLL(None).unshare(new_user | new_network)
 
 
 def _source(job: dict[str, Any], body: bytes) -> bytes | NDArray[np.uint8]:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -44,7 +45,7 @@ class _Worker:
         pipe = asyncio.subprocess.PIPE
         worker = cls(
             await asyncio.create_subprocess_exec(
-                *COMMAND, stdin=pipe, stdout=pipe, limit=READ_AHEAD_BYTES
+                *COMMAND, stdin=pipe, stdout=pipe, limit=READ_AHEAD_BYTES, env=_environment()
             )
         )
         try:
@@ -76,6 +77,12 @@ class _Worker:
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
         await self.process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """Return a worker's environment: where to import from, and none of the server's secrets."""
+    kept = {name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ}
+    return {**kept, "PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
 
 
 class WorkerPool:
