@@ -54,7 +54,7 @@ def losses(engine_name: str, seed: int, steps: int) -> list[float]:
 def accuracies(path: Path) -> dict[int, float]:
     """Return the test accuracies of a study by seed."""
     record = read_study_record(path)
-    return {run["seed"]: run["test_accuracy"] for run in record.runs}
+    return {run.seed: run.test_accuracy or 0.0 for run in record.runs}
 
 
 def main() -> int:

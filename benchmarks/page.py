@@ -147,7 +147,7 @@ def main() -> None:
         "details": record.details,
         "pictures": pictures,
         "pen": pen,
-        "environment": environment(),
+        "environment": asdict(environment()),
     }
     print(json.dumps(result))
 

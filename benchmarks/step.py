@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 
 import torch
 
@@ -109,7 +110,12 @@ def main() -> int:
     settings = {"batch_size": options.batch_size, "num_threads": options.threads}
     print(
         json.dumps(
-            {"benchmark": "step", **settings, "microseconds": best, "environment": environment()}
+            {
+                "benchmark": "step",
+                **settings,
+                "microseconds": best,
+                "environment": asdict(environment()),
+            }
         )
     )
     return 0

@@ -71,7 +71,7 @@ def sizes_figure() -> "Figure":
     figure = new_figure(8, 4.5)
     axes = figure.add_subplot()
     for kind, colour in (("test", VALID_COLOUR), ("train", TRAIN_COLOUR)):
-        whole = summarize([100 * (1 - run[f"{kind}_accuracy"]) for run in full.runs])
+        whole = summarize([100 * (1 - getattr(run, f"{kind}_accuracy")) for run in full.runs])
         errors = [*(s[f"{kind}_error"] for s in studies), asdict(whole)]
         means = [e["mean"] for e in errors]
         spread = [

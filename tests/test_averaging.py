@@ -9,7 +9,7 @@ from lenet.data import load
 from lenet.evaluation import evaluate
 from lenet.models import LeNet5
 from lenet.recipes import RECIPES
-from lenet.records import EpochScores
+from lenet.schema import EpochScores
 from lenet.training import Run, create_run, open_run, train
 from lenet.training.averaging import WeightAverage
 

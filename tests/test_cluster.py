@@ -21,7 +21,8 @@ from lenet import cli
 from lenet.cluster import connected
 from lenet.errors import ClusterError, DataError, RunError
 from lenet.recipes import RECIPES, Recipe
-from lenet.records import RunRecord, read_study_record
+from lenet.records import read_study_record
+from lenet.schema import RunRecord
 from lenet.study import SeedTask, run_study
 from lenet.study.cluster import _keep, _run_there, run_on_ray
 

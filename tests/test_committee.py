@@ -15,7 +15,8 @@ from lenet.errors import CheckpointError, RunError
 from lenet.models import LeNet5
 from lenet.native import NativeEngine, NativeUnavailableError
 from lenet.recipes import RECIPES, Recipe
-from lenet.records import EpochScores, read_run_record
+from lenet.records import read_run_record
+from lenet.schema import EpochScores
 from lenet.training import Run, create_run, open_run, train
 from lenet.training.committee import (
     Committee,

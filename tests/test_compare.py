@@ -12,11 +12,20 @@ from lenet import cli
 from lenet.compare import compare, mcnemar
 from lenet.errors import RunError
 from lenet.recipes import RECIPES
-from lenet.records import PREDICTIONS_FILE, STUDY_FILE, StudyRecord, summarize_runs, write_record
+from lenet.records import (
+    PREDICTIONS_FILE,
+    STUDY_FILE,
+    environment,
+    summarize_runs,
+    write_record,
+)
+from lenet.schema import RunFigures, StudyRecord
 
 
 def write_study(path: Path, name: str, accuracies: list[float], seeds: list[int]) -> Path:
-    runs = tuple({"seed": s, "test_accuracy": a} for s, a in zip(seeds, accuracies, strict=True))
+    runs = tuple(
+        RunFigures(seed=s, test_accuracy=a) for s, a in zip(seeds, accuracies, strict=True)
+    )
     path.mkdir(parents=True, exist_ok=True)
     write_record(
         path / STUDY_FILE,
@@ -26,7 +35,7 @@ def write_study(path: Path, name: str, accuracies: list[float], seeds: list[int]
             seeds=tuple(seeds),
             summary=summarize_runs(runs),
             runs=runs,
-            environment={},
+            environment=environment(),
             command="",
         ),
     )

@@ -24,7 +24,7 @@ from lenet.data.distortions import (
 )
 from lenet.native import load_renderer
 from lenet.recipes import RECIPES, Recipe
-from lenet.records import EpochScores
+from lenet.schema import EpochScores
 from lenet.training import Run, create_run, open_run, train
 from lenet.training.sampling import Sampling
 

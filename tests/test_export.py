@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lenet import __version__, cli
-from lenet.checkpoint import ModelCard, load_model, save_model
+from lenet.checkpoint import load_model, save_model
 from lenet.data.digits import Digits, load, to_input
 from lenet.data.idx import write_idx
 from lenet.data.sources import DATASETS, DataFile, Dataset
@@ -31,6 +31,7 @@ from lenet.export.c_constants import comment_text, float_text, quoted
 from lenet.export.parity import Parity, require_close, require_equal
 from lenet.models import LeNet5, LeNet5_1998
 from lenet.page.build import read_models
+from lenet.schema import CardScores, ModelCard
 from lenet.serve.classifier import load_classifier
 from lenet.serve.tensors import OUTPUTS
 
@@ -109,7 +110,7 @@ def save(tmp_path: Path, patterns: None, trained: Callable[..., LeNet5]) -> Call
             recipe_name="default",
             seed=3,
             epochs=3,
-            scores={"temperature": 1.3},
+            scores=CardScores(temperature=1.3),
         )
         save_model(folder / "model.safetensors", model, card)
         return folder / "model.safetensors"

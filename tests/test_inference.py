@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from lenet.checkpoint import ModelCard, save_model
+from lenet.checkpoint import save_model
 from lenet.inference import read_network
 from lenet.models import LeNet5
+from lenet.schema import ModelCard
 
 CLASSES = tuple("0123456789")
 
@@ -25,7 +26,7 @@ def test_numpy_computes_what_torch_does(activation: str, pooling: str, tmp_path:
     found = read_network(save(tmp_path / "m.safetensors", model))
     assert found is not None
     network, card = found
-    assert card["classes"] == list(CLASSES)
+    assert card.classes == tuple(CLASSES)
     images = np.random.default_rng(0).integers(0, 256, (150, 28, 28), dtype=np.uint8)
     with torch.no_grad():
         expected = model(torch.from_numpy(images).unsqueeze(1).float() / 255).numpy()

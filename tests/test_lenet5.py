@@ -1,10 +1,12 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
-from lenet.models import MODELS, LeNet5
+from lenet.models import MODELS, LeNet5, LeNet5_1998
 
 
 def count(module: nn.Module) -> int:
@@ -70,6 +72,21 @@ def test_a_field_of_32_pixels_is_taken_as_it_is() -> None:
 def test_other_shapes_are_refused_with_what_was_expected(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected \(B, 1, 28, 28\)"):
         LeNet5()(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("kind", [LeNet5, LeNet5_1998])
+@pytest.mark.parametrize(
+    "change", [lambda x: 255 * x, lambda x: (x - 0.1307) / 0.3081, lambda x: x * torch.nan]
+)
+def test_wrongly_scaled_pixels_are_refused_in_evaluation(
+    kind: type[nn.Module], change: Callable[[Tensor], Tensor]
+) -> None:
+    x = torch.rand(3, 1, 28, 28)
+    model = kind().eval()
+    assert model(x).shape == (3, 10)
+    assert model(x[:0]).shape == (0, 10)
+    with pytest.raises(ValueError, match=r"expected pixels in \[0, 1\]"):
+        model(change(x))
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import jacrev
 
-from lenet.checkpoint import ModelCard, load_model, save_model
+from lenet.checkpoint import load_model, save_model
 from lenet.models import LeNet5_1998
 from lenet.models.lenet5_1998 import RBF, Subsampling, squash, squash_slope
 from lenet.models.rbf_codes import CHARACTERS, DIGIT_CODES, code
+from lenet.schema import ModelCard
 
 # LeCun et al. 1998, section II.B: trainable parameters, connections and shape of each layer.
 PAPER = {

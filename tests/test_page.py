@@ -22,7 +22,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from lenet.checkpoint import ModelCard, save_model
+from lenet.checkpoint import save_model
 from lenet.errors import ExportError
 from lenet.export.browser import Browser, find_browsers
 from lenet.images.decode import read_picture
@@ -31,6 +31,7 @@ from lenet.inference import read_network
 from lenet.models import MODELS
 from lenet.page import PageDigits, build_page, content_security_policy
 from lenet.page.build import NUMBERS, PARTS, read_models
+from lenet.schema import ModelCard
 
 PRETRAINED = Path(str(files("lenet").joinpath("pretrained", "robust.safetensors")))
 CHROMIUM = next(iter(find_browsers()), None)
@@ -437,6 +438,7 @@ def test_the_network_of_1998_is_shown_beside(visit: Callable[..., Any], model_19
     # A model file that is dropped joins them.
     page.set_input_files("#file", model_1998)
     wait_until(page, "document.querySelectorAll('#networks button').length === 3")
+    assert page.locator("#networks button").all_inner_texts() == ["Common", "1998 1", "1998 2"]
 
 
 @needs_chromium

@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 
 import lenet
-from lenet.checkpoint import ModelCard, load_model, save_model
+from lenet.checkpoint import load_model, save_model
 from lenet.errors import CheckpointError, PictureError
 from lenet.models import LeNet5
 from lenet.reader import Reader
+from lenet.schema import CardScores, ModelCard
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +38,58 @@ def test_the_model_of_the_package_reads_every_kind_of_source(
         assert digit.box is not None
         assert abs(digit.box[0] - 82) < 12
     assert lenet.Reader is Reader
+
+
+def test_the_first_item_of_a_pytorch_dataset_is_read(reader: Reader, seven: Image.Image) -> None:
+    pixels = np.asarray(seven.convert("L").resize((28, 28)))
+    tensor = torch.from_numpy(255 - pixels).float().unsqueeze(0) / 255  # (1, 28, 28), 1 = ink
+    for source in (tensor, tensor[0], tensor.requires_grad_(), tensor.expand(3, -1, -1)):
+        assert reader.read_digit(source).label == "7"
+    for array in (tensor.detach().numpy(), pixels[None], pixels.tolist()):
+        assert reader.read_digit(array).label == "7"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        np.array(5), np.zeros(784), np.zeros((0, 28)), np.zeros((28, 28, 2)), np.zeros((2, 28, 28)),
+        np.zeros((1, 1, 28, 28)), np.array([["a"]]), np.array([[None]]), np.float64(3), 5, None,
+        [[1], [2, 3]],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_no_picture_is_one_error(reader: Reader, source: Any) -> None:
+    for read in (reader.read_digit, reader.read_number):
+        with pytest.raises(PictureError, match=r"expected|can't be read"):
+            read(source)
+
+
+def test_values_of_any_size_are_taken_without_a_warning(reader: Reader) -> None:
+    reader.read_digit(np.full((28, 28), 1e300))
+
+
+@pytest.mark.parametrize("resize", ["pad", "stretch"])
+def test_every_way_to_read_uses_the_temperature(
+    resize: str, seven: Image.Image, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = LeNet5(resize=resize)
+    readers = []
+    for name, temperature in (("plain", None), ("hot", 5.0)):
+        scores = CardScores(temperature=temperature)
+        card = ModelCard(
+            model="lenet5", config=model.config(), classes=tuple("0123456789"), dataset="mnist",
+            scores=scores,
+        )  # fmt: skip
+        save_model(tmp_path / name, model, card)
+        readers.append(Reader.from_model(tmp_path / name))
+    plain, hot = (r.read_digit(seven) for r in readers)
+    scaled = np.log(plain.probabilities) / 5.0
+    expected = np.exp(scaled) / np.exp(scaled).sum()
+    assert hot.probabilities == pytest.approx(expected, abs=1e-5)
+    numbers = [r.read_number(seven) for r in readers]
+    assert numbers[0].text == numbers[1].text
+    assert numbers[0].probability != numbers[1].probability
 
 
 def test_a_blank_page_is_no_digit(reader: Reader) -> None:

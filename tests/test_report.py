@@ -1,4 +1,5 @@
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,8 +12,9 @@ import torch
 from lenet import plots
 from lenet.errors import LeNetError, RunError
 from lenet.recipes import RECIPES
-from lenet.records import EpochScores, read_run_record
+from lenet.records import read_run_record
 from lenet.report import ORIGINALS, write_report
+from lenet.schema import EpochScores
 from lenet.training import create_run, train
 
 FIGURES = ("losses", "predictions", "mistakes", "confusion", "filters")
@@ -66,7 +68,7 @@ def leaves(value: object, path: tuple[object, ...] = ()) -> Iterator[tuple[objec
 def test_text_in_place_of_any_number_is_one_clear_error(run: Path) -> None:
     path = run / "record.json"
     whole = path.read_text()
-    places = [p for p in leaves(json.loads(whole)) if p[0] != "environment"]
+    places = [p for p in leaves(json.loads(whole)) if p[0] not in ("environment", "recipe")]
     assert len(places) > 40
     for place in places:
         values = json.loads(whole)
@@ -88,7 +90,20 @@ def test_an_unfinished_run_has_no_report(run: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("scores", {}), ("scores", []), ("scores", {"test": {}}), ("epochs", []), ("recipe", 0)],
+    [
+        ("scores", {}),
+        ("scores", []),
+        ("scores", {"test": {}}),
+        ("epochs", []),
+        ("recipe", 0),
+        ("recipe", {}),
+        ("environment", None),
+        ("environment", {}),
+        ("data_sha256", {}),
+        ("train_loss", None),
+        ("train_loss", math.nan),
+        ("test_wrong", [-1]),
+    ],
 )
 def test_a_record_with_parts_missing_is_one_clear_error(run: Path, key: str, value: object) -> None:
     path = run / "record.json"
@@ -97,6 +112,16 @@ def test_a_record_with_parts_missing_is_one_clear_error(run: Path, key: str, val
         path.write_text(json.dumps({**json.loads(path.read_text()), key: {"dataset": "cats"}}))
     with pytest.raises(LeNetError, match=r"record\.json"):
         write_report(run)
+
+
+def test_a_confusion_matrix_of_other_classes_is_one_clear_error(run: Path) -> None:
+    path = run / "record.json"
+    record = json.loads(path.read_text())
+    for matrix in ([[1, 2], [3, 4]], [[1, 2]], []):
+        record["scores"]["test"]["confusion"] = matrix
+        path.write_text(json.dumps(record))
+        with pytest.raises(RunError, match=r"record\.json.*confusion"):
+            write_report(run)
 
 
 def test_predictions_of_other_images_are_refused(run: Path) -> None:

@@ -18,7 +18,8 @@ from lenet.data.sources import Dataset
 from lenet.errors import CheckpointError, RecipeError, RunError
 from lenet.evaluation import evaluate
 from lenet.recipes import RECIPES, Recipe
-from lenet.records import EpochScores, read_run_record
+from lenet.records import read_run_record
+from lenet.schema import EpochScores
 from lenet.training import create_run, open_run, train
 
 SMALL = replace(RECIPES["default"], epochs=3, batch_size=16)
@@ -46,7 +47,7 @@ def test_a_run_leaves_what_it_promises(make: Callable[..., Path]) -> None:
     record = read_run_record(path / "record.json")
     assert record.num_parameters == 61_706
     assert record.num_train_images == 60
-    assert record.scores["test"]["num_images"] == 20
+    assert record.scores["test"].num_images == 20
     assert record.num_sessions == 1
     lines = (path / "metrics.jsonl").read_text().splitlines()
     assert tuple(EpochScores(**json.loads(line)) for line in lines) == record.epochs
@@ -61,9 +62,11 @@ def test_the_record_is_what_the_model_file_scores(make: Callable[..., Path]) -> 
         digits = load("mnist", split)
         scores = evaluate(model, digits.images, digits.labels, split=split)
         assert (
-            scores.accuracy == record.scores[split]["accuracy"] == card.scores[f"{split}_accuracy"]
+            scores.accuracy
+            == record.scores[split].accuracy
+            == getattr(card.scores, f"{split}_accuracy")
         )
-        assert scores.loss == pytest.approx(record.scores[split]["loss"])
+        assert scores.loss == pytest.approx(record.scores[split].loss)
 
 
 def test_equal_seeds_make_equal_files_and_others_do_not(make: Callable[..., Path]) -> None:
@@ -265,8 +268,8 @@ def test_fewer_training_images_are_those_that_are_trained_and_scored(
 ) -> None:
     path = make("run", replace(SMALL, num_train=40, num_val=10))
     record = read_run_record(path / "record.json")
-    assert record.num_train_images == record.scores["train"]["num_images"] == 40
-    assert record.scores["val"]["num_images"] == 10
+    assert record.num_train_images == record.scores["train"].num_images == 40
+    assert record.scores["val"].num_images == 10
     run = create_run(tmp_path / "many", "default", replace(SMALL, num_train=51, num_val=10), 0)
     with pytest.raises(RecipeError, match=r"`num_train` \(=51\) must be at most the 50"):
         train(run)

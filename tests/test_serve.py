@@ -226,7 +226,7 @@ def test_predict_takes_mnist_s_own_pixels(
     """Few enough to be parsed at once, and so many that a worker does it."""
     network = read_network(MODEL)
     assert network is not None
-    temperature = network[1]["scores"]["temperature"]
+    temperature = network[1].temperature
     for part in (images[:3], images):
         answer = server.post_json("/predict", {"images": part.tolist()})
         digits = answers.Digits.model_validate(answer.json).digits

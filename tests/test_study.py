@@ -220,12 +220,12 @@ def test_a_sweep_is_read_by_the_type_of_its_field(text: str, expected: tuple[str
     [
         ("lr", "FIELD=VALUE"),
         ("rate=1", "with one of the fields: dataset, model"),
-        ("lr=fast", "`lr` (='fast') must be of type float"),
-        ("epochs=1.5", "must be of type int"),
-        ("pooling=mean", "must be one of: average, max, trainable"),
-        ("test_as_validation=1", "must be true or false"),
+        ("lr=fast", "`lr` (='fast'): Expected `float`"),
+        ("epochs=1.5", "Expected `int`, got `str`"),
+        ("pooling=mean", "Invalid enum value"),
+        ("test_as_validation=maybe", "Expected `bool`"),
         ("lr=1e-3,0.001", "must not name a value twice"),
-        ("lr=-1", "`lr` (=-1.0) must be between"),
+        ("lr=-1", "`lr` (=-1.0): Expected"),
         ("num_val=0,20", "at least 1"),
     ],
 )

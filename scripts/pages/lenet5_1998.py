@@ -28,7 +28,7 @@ def paper_table() -> str:
         ("lecun1998-distorted", "test_accuracy", "test, distorted", "0.8"),
     ):
         record = read_study_record(RECORDS / f"{name}.json")
-        errors = [100 * (1 - run[figure]) for run in record.runs]
+        errors = [100 * (1 - getattr(run, figure)) for run in record.runs]
         lines.append(error_row(title, paper, asdict(summarize(errors))))
     for study in read_benchmark("lecun1998-sizes")["studies"]:
         paper = {"15000": "1.7", "30000": "1.14"}[study["name"]]

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 from lenet.data.label_errors import MNIST_TEST_ERRORS
-from lenet.recipes import RECIPES, Recipe
-from lenet.records import StudyRecord, Summary, read_study_record, summarize
+from lenet.recipes import RECIPES, from_dict
+from lenet.records import read_study_record, summarize
 from lenet.report import ORIGINALS
+from lenet.schema import StudyRecord, Summary
 from lenet.training import build_model
 from pages.sources import RECORDS, percent, read_benchmark
 
@@ -28,7 +29,7 @@ def published_studies() -> dict[str, StudyRecord]:
 
 def interval(summary: Summary) -> str:
     """Return the 95 % interval of a share's mean, where there is one."""
-    return "-" if summary.n == 1 else f"{percent(summary.low)} to {percent(summary.high)}"
+    return "-" if summary.n == 1 else " to ".join(map(percent, summary.interval))
 
 
 def images_of(record: StudyRecord) -> Summary:
@@ -40,9 +41,8 @@ def images_of(record: StudyRecord) -> Summary:
 def accuracy_without_errors(record: StudyRecord) -> Summary:
     """Summarize accuracy on the test images whose labels nobody doubts."""
     doubted = {error.image for error in MNIST_TEST_ERRORS}
-    return summarize(
-        [1 - len({*run["test_wrong"]} - doubted) / (10_000 - len(doubted)) for run in record.runs]
-    )
+    wrong = [set(run.test_wrong or ()) - doubted for run in record.runs]
+    return summarize([1 - len(places) / (10_000 - len(doubted)) for places in wrong])
 
 
 def study_row(name: str, record: StudyRecord) -> str:
@@ -50,7 +50,7 @@ def study_row(name: str, record: StudyRecord) -> str:
     train, test = record.summary["train_accuracy"], record.summary["test_accuracy"]
     return (
         f"| `{name}` | {test.n} | {percent(train.mean)} | {percent(test.mean)} | "
-        f"{percent(test.low)} to {percent(test.high)} | {percent(test.std)} | "
+        f"{interval(test)} | {percent(test.std)} | "
         f"{percent(test.min)} to {percent(test.max)} | "
         f"[record](records/{name}.json) |"
     )
@@ -81,8 +81,8 @@ def machine_line() -> str:
     fast = read_study_record(RECORDS / "fast.json").summary["training_s"]
     idle = read_benchmark("time_to_accuracy")["summary"][-1]["seconds"]
     return (
-        f"`{record.command}` on {machine['num_cores']} cores ({machine['cpu']}), torch "
-        f"{machine['packages']['torch']}, Python {machine['python']}, no GPU; "
+        f"`{record.command}` on {machine.num_cores} cores ({machine.cpu}), torch "
+        f"{machine.packages['torch']}, Python {machine.python}, no GPU; "
         f"a run trained for {seconds.mean:.0f} s, one of `fast` for {fast.mean:.0f} s, on one "
         f"thread of a busy machine. Idle, with both cores, `fast` takes {idle:.1f} s."
     )
@@ -98,7 +98,7 @@ def accuracies_table() -> str:
     ]
     for name, record in published_studies().items():
         test, cleaned = record.summary["test_accuracy"], accuracy_without_errors(record)
-        model = build_model(Recipe(**record.recipe), 0)
+        model = build_model(from_dict(record.recipe, source=name), 0)
         lines.append(
             f"| `{name}` | {sum(p.numel() for p in model.parameters()):,} | {test.n} | "
             f"{percent(test.mean)} | {interval(test)} | {interval(images_of(record))} | "
@@ -118,8 +118,8 @@ def making_table() -> str:
         machine, seconds = record.environment, record.summary["training_s"]
         lines.append(
             f"| `{name}` | `{record.command}` | {seconds.mean:.0f} ({seconds.min:.0f} to "
-            f"{seconds.max:.0f}) | {machine['num_cores']} cores, {machine['cpu']}, torch "
-            f"{machine['packages']['torch']} | {machine['commit'][:7]} | "
+            f"{seconds.max:.0f}) | {machine.num_cores} cores, {machine.cpu}, torch "
+            f"{machine.packages['torch']} | {(machine.commit or '')[:7]} | "
             f"[record](../records/{name}.json) |"
         )
     return "\n".join(lines)
@@ -135,7 +135,7 @@ def label_errors_table() -> str:
     ]
     for error in MNIST_TEST_ERRORS:
         agree = (
-            f"{sum(error.image not in run['test_wrong'] for run in record.runs)} of "
+            f"{sum(error.image not in (run.test_wrong or ()) for run in record.runs)} of "
             f"{len(record.runs)}"
             for record in studies.values()
         )

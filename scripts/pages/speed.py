@@ -96,7 +96,7 @@ def accuracy_time_table() -> str:
     notebook_s = 15 * median(record["notebook_epoch_s"])
     lines.append(
         f"| the notebook's way, 15 epochs | {notebook_s:.0f} | 1 | {percent(report.mean)} "
-        f"({percent(report.low)} to {percent(report.high)}; `report`, {report.n} seeds) | "
+        f"({' to '.join(map(percent, report.interval))}; `report`, {report.n} seeds) | "
         f"{percent(report.min)} | | |"
     )
     for row in record["summary"]:

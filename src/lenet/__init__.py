@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from lenet.data.digits import Digits as Digits
     from lenet.data.digits import load as load
     from lenet.errors import LeNetError as LeNetError
-    from lenet.evaluation import Scores as Scores
     from lenet.evaluation import evaluate as evaluate
     from lenet.models.lenet5 import LeNet5 as LeNet5
     from lenet.models.lenet5_1998 import LeNet5_1998 as LeNet5_1998
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from lenet.reader import Reader as Reader
     from lenet.recipes import RECIPES as RECIPES
     from lenet.recipes import Recipe as Recipe
+    from lenet.schema import Scores as Scores
     from lenet.training.directory import create_run as create_run
     from lenet.training.directory import open_run as open_run
     from lenet.training.loop import get_accuracy as get_accuracy
@@ -39,7 +39,7 @@ _HOMES = {
     "RECIPES": "lenet.recipes",
     "Reader": "lenet.reader",
     "Recipe": "lenet.recipes",
-    "Scores": "lenet.evaluation",
+    "Scores": "lenet.schema",
     "create_run": "lenet.training.directory",
     "evaluate": "lenet.evaluation",
     "get_accuracy": "lenet.training.loop",

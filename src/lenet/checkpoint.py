@@ -5,10 +5,8 @@ one key, `lenet`, a JSON object with sorted keys, so that equal models are equal
 byte (safetensors writes several keys in no fixed order).
 """
 
-import json
 import pickle
 import warnings
-from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,42 +18,18 @@ from torch import nn
 from lenet.errors import CheckpointError
 from lenet.files import replacing
 from lenet.models import MODELS, Network
+from lenet.schema import ModelCard, decode_card, encode_card
 
-MODEL_FORMAT = 1
 MODEL_FILE = "model.safetensors"
 MAX_MODEL_BYTES = 64 * 2**20
 """No network here is near this size; a larger file is not one of ours."""
-MAX_CLASSES = 1000
-MAX_CHANNELS = 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelCard:
-    """What a model file says about itself."""
-
-    model: str
-    """Key of `MODELS`."""
-    config: dict[str, Any]
-    """Arguments that build the network."""
-    classes: tuple[str, ...]
-    """Name of each logit, in order."""
-    dataset: str
-    recipe_name: str = ""
-    recipe: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    epochs: int = 0
-    scores: dict[str, float] = field(default_factory=dict)
-    """Such as `test_accuracy`, as scored when the file was written."""
-    lenet_version: str = ""
-    format: int = MODEL_FORMAT
 
 
 def save_model(path: Path, model: nn.Module, card: ModelCard) -> None:
     """Write a model file, whole or not at all."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    header = json.dumps(asdict(card), sort_keys=True)
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"lenet": header})
+        save_file(tensors, temporary, metadata={"lenet": encode_card(card)})
 
 
 def find_model(path: Path) -> Path:
@@ -100,7 +74,12 @@ def load_model(path: Path) -> tuple[Network, ModelCard]:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get("lenet")
             names = set(file.keys())
-            card = _read_card(path, header)
+            if header is None:
+                raise CheckpointError(
+                    f"{path}: a safetensors file, but not one of lenet's: its header has no "
+                    "`lenet` key"
+                )
+            card = decode_card(header, path)
             model = MODELS[card.model](**card.config)
             wanted = model.state_dict()
             if names != set(wanted):
@@ -123,57 +102,6 @@ def load_model(path: Path) -> tuple[Network, ModelCard]:
         raise CheckpointError(f"{path}: expected finite weights, found NaN or infinity in {bad}")
     model.load_state_dict(tensors)
     return model.eval(), card
-
-
-def _read_card(path: Path, header: str | None) -> ModelCard:
-    if header is None:
-        raise CheckpointError(
-            f"{path}: a safetensors file, but not one of lenet's: its header has no `lenet` key"
-        )
-    try:
-        values = json.loads(header)
-        known = {f.name for f in fields(ModelCard)}
-        # Keys of a later minor version are skipped; a later format is refused below.
-        card = ModelCard(**{key: value for key, value in values.items() if key in known})
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        raise CheckpointError(f"{path}: the `lenet` key of its header can't be read") from None
-    if card.format != MODEL_FORMAT:
-        raise CheckpointError(
-            f"{path}: expected model format {MODEL_FORMAT}, found {card.format!r}; "
-            "use the version of lenet that wrote it"
-        )
-    if not isinstance(card.model, str) or card.model not in MODELS:
-        raise CheckpointError(f"{path}: `model` (={card.model!r}) must be one of {list(MODELS)}")
-    _check_config(path, card)
-    return card
-
-
-def _check_config(path: Path, card: ModelCard) -> None:
-    expected = MODELS[card.model]().config()
-    config = card.config
-    if not isinstance(config, dict) or set(config) != set(expected):
-        raise CheckpointError(f"{path}: `config` (={config!r}) must have keys {sorted(expected)}")
-    for key, default in expected.items():
-        if type(config[key]) is not type(default):
-            raise CheckpointError(
-                f"{path}: `config.{key}` (={config[key]!r}) must be {type(default).__name__}"
-            )
-    in_channels = config.get("in_channels", 1)
-    if not 2 <= config["num_classes"] <= MAX_CLASSES or not 1 <= in_channels <= MAX_CHANNELS:
-        raise CheckpointError(
-            f"{path}: `config` asks for {config['num_classes']} classes and "
-            f"{in_channels} channels; at most {MAX_CLASSES} and {MAX_CHANNELS}"
-        )
-    try:
-        MODELS[card.model](**config)
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    if (
-        not isinstance(card.classes, list)
-        or len(card.classes) != config["num_classes"]
-        or not all(isinstance(name, str) for name in card.classes)
-    ):
-        raise CheckpointError(f"{path}: `classes` must name each of the {config['num_classes']}")
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 stdout holds the result, stderr all else. What a verb needs is imported inside it.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -20,13 +19,14 @@ from lenet.options import (
     parse,
 )
 from lenet.recipes import RECIPES, SUMMARIES, Recipe
+from lenet.schema import to_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value))
+    print(to_json(value))
 
 
 def _console() -> "Console":
@@ -162,7 +162,7 @@ def env(arguments: Sequence[str]) -> int:
     from lenet.records import environment
 
     facts = {
-        **environment(),
+        **asdict(environment()),
         "device": describe_device(choose_device()),
         "cache": str(cache_dir()),
     }

@@ -120,10 +120,10 @@ def _read(path: Path) -> tuple[str, dict[int, _Scored]]:
     study = read_study_record(path / STUDY_FILE if path.is_dir() else path)
     found = {}
     for run in study.runs:
-        predictions = path / f"seed-{run['seed']}" / PREDICTIONS_FILE
-        found[int(run["seed"])] = _Scored(
-            float(run["test_accuracy"]), predictions if predictions.is_file() else None
-        )
+        predictions = path / f"seed-{run.seed}" / PREDICTIONS_FILE
+        if run.test_accuracy is None:
+            raise RunError(f"{path}: run of seed {run.seed} has no `test_accuracy`")
+        found[run.seed] = _Scored(run.test_accuracy, predictions if predictions.is_file() else None)
     return study.recipe_name, found
 
 
@@ -166,8 +166,7 @@ def _count_discordant(a: Path, b: Path, paths: tuple[Path, Path]) -> tuple[int, 
 def _interval(pairs: Sequence[Pair]) -> tuple[float, float]:
     """Return the 95 % interval of the difference."""
     if len(pairs) > 1:
-        found = summarize([p.b_accuracy - p.a_accuracy for p in pairs])
-        return found.low, found.high
+        return summarize([p.b_accuracy - p.a_accuracy for p in pairs]).interval
     (pair,) = pairs
     gain, loss, num_images = pair.only_b_right or 0, pair.only_a_right or 0, pair.num_images or 1
     difference = pair.b_accuracy - pair.a_accuracy

@@ -19,7 +19,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from lenet.records import EpochScores
+from lenet.schema import EpochScores
 
 if TYPE_CHECKING:
     from lenet.training import Run

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from statistics import NormalDist
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from lenet.schema import Scores
 
 NUM_CALIBRATION_BINS = 15
 
@@ -24,28 +25,6 @@ class BatchScores(NamedTuple):
     """Mean of what the gradients are of: with smoothed labels, not `loss`."""
     num_images: int | None = None
     """Images that these figures are of, where other processes scored some; None: the batch's."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scores:
-    """What a model does on one split."""
-
-    split: str
-    """Which images: "train", "val", "test", or a name of the caller's."""
-    num_images: int
-    num_correct: int
-    accuracy: float
-    """Share of images whose largest logit is the label's, 0..1."""
-    accuracy_low: float
-    """Lower end of the 95 % Wilson interval over images."""
-    accuracy_high: float
-    """Upper end of it."""
-    loss: float
-    """Mean cross-entropy, in nats."""
-    calibration_error: float
-    """Expected calibration error over 15 bins of confidence, 0..1 (Guo et al. 2017, eq. 3)."""
-    confusion: tuple[tuple[int, ...], ...]
-    """Row: true class; column: predicted class; entry: number of images."""
 
 
 def wilson_interval(

@@ -4,7 +4,6 @@ The same network as `lenet.models.LeNet5`, which is its oracle. Fields may be wi
 every layer up to F6 is a convolution, so the network sweeps over them (section VII of the paper).
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lenet.errors import CheckpointError
+from lenet.schema import ModelCard, decode_card
 
 Floats = NDArray[Any]
 
@@ -99,7 +101,7 @@ class Network:
         return pooled
 
 
-def read_network(path: Path) -> tuple[Network, dict[str, Any]] | None:
+def read_network(path: Path) -> tuple[Network, ModelCard] | None:
     """Read a model file, if it holds a LeNet-5 of the kind that is computed here.
 
     Returns:
@@ -110,29 +112,25 @@ def read_network(path: Path) -> tuple[Network, dict[str, Any]] | None:
 
     try:
         with safe_open(path, framework="numpy") as file:
-            card = json.loads((file.metadata() or {})["lenet"])
-            if set(file.keys()) != set(SHAPES) or card["format"] != 1:
+            card = decode_card((file.metadata() or {})["lenet"], path)
+            if set(file.keys()) != set(SHAPES):
                 return None
             tensors = {name: file.get_tensor(name) for name in SHAPES}
-        config = card["config"]
-        squash = SQUASHES[config["activation"]]
+        config = card.config
         is_known = (
-            card["model"] == "lenet5"
+            card.model == "lenet5"
             and config["resize"] == "pad"
-            and config["pooling"] in ("max", "average")
             and all(tensors[name].shape == shape for name, shape in SHAPES.items())
             and all(tensor.dtype == np.float32 for tensor in tensors.values())
             and all(bool(np.isfinite(tensor).all()) for tensor in tensors.values())
-            and len(card["classes"]) == 10
-            and all(isinstance(name, str) for name in card["classes"])
         )
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (SafetensorError, OSError, KeyError, CheckpointError):
         return None
     if not is_known:
         return None
     names = [name.removesuffix(".weight") for name in SHAPES if name.endswith(".weight")]
     network = Network(
-        squash=squash,
+        squash=SQUASHES[str(config["activation"])],
         pool_max=config["pooling"] == "max",
         background=float(tensors["background"]),
         ink=float(tensors["ink"]),

@@ -3,19 +3,18 @@
 stdout holds the result, stderr all else. What a verb needs is imported inside it.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lenet.errors import RecipeError
 from lenet.options import EvaluateOptions, ExportOptions, parse
+from lenet.schema import to_json
 
 if TYPE_CHECKING:
-    from lenet.evaluation import Scores
+    from lenet.schema import Scores
 
 
 def evaluate(arguments: Sequence[str]) -> int:
@@ -25,7 +24,7 @@ def evaluate(arguments: Sequence[str]) -> int:
         return _evaluate_pictures(options.model, options.images, as_json=options.json)
     scores = _evaluate(options)
     if options.json:
-        print(json.dumps(asdict(scores)))
+        print(to_json(scores))
         return 0
     print(
         f"{scores.split} accuracy {scores.accuracy:.2%} "
@@ -68,7 +67,7 @@ def _evaluate_pictures(model: Path, images: Path, *, as_json: bool) -> int:
             "num_unreadable": unreadable,
             "wrong": wrong,
         }
-        print(json.dumps(result))
+        print(to_json(result))
     else:
         for row in wrong:
             read = row["read"] or "no digit"
@@ -131,7 +130,6 @@ def export(arguments: Sequence[str]) -> int:
     from lenet.export import EXPORTERS, Settings, export_model
     from lenet.export.html_page import NOT_RUN
     from lenet.reader import pretrained_model
-    from lenet.records import to_json
 
     torch.set_num_threads(1)  # as a run scores itself
     progress = DownloadBar(Console(stderr=True))
@@ -157,7 +155,7 @@ def export(arguments: Sequence[str]) -> int:
         )
     progress.close()
     if options.json:
-        print(json.dumps(json.loads(to_json(record))))
+        print(to_json(record))
         return 0
     parity = record.parity
     print(f"{record.path}   {record.num_bytes:,} bytes")

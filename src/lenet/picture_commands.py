@@ -5,7 +5,6 @@ stdout holds a line for each picture, stderr a line for each that can't be read.
 
 import contextlib
 import csv
-import json
 import os
 import sys
 from collections import deque
@@ -21,6 +20,7 @@ from lenet.images.limits import MAX_BYTES
 from lenet.images.steps import Step, save_steps
 from lenet.options import PredictOptions, ReadOptions, fill_in, parse
 from lenet.reader import Digit, Number, Reader, describe_digit
+from lenet.schema import to_json
 
 MAX_STEP_ROWS = 50
 T = TypeVar("T")
@@ -158,7 +158,7 @@ def _writer(as_json: bool, as_csv: bool) -> Callable[[dict[str, Any]], None]:
     if as_json and as_csv:
         raise PictureError("`--json` and `--csv` exclude each other")
     if as_json:
-        return lambda row: print(json.dumps(row), flush=True)
+        return lambda row: print(to_json(row), flush=True)
     if as_csv:
         table = csv.writer(sys.stdout, lineterminator="\n")
         is_first = [True]

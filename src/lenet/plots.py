@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lenet.files import replacing
-from lenet.records import EpochScores
+from lenet.schema import EpochScores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

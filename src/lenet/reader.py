@@ -127,8 +127,8 @@ class Reader:
             network, card = found
             return cls(
                 network.logits,
-                card["classes"],
-                temperature=_temperature(card),
+                card.classes,
+                temperature=card.temperature,
                 sweep=network.sweep,
             )
         return _with_torch(cls, path)
@@ -237,9 +237,9 @@ class Reader:
         rgb, shift = cut_card(picture.rgb)
         for line in find_lines(rgb):
             if method == "sweep" and self._sweep is not None:
-                choices = sweep_line(line, self._sweep)
+                choices = sweep_line(line, self._sweep, temperature=self._temperature)
             else:
-                choices = read_line(line, self._look)
+                choices = read_line(line, self._look, temperature=self._temperature)
             if not choices:
                 continue
             corners = np.add(line.patch.box, shift * 2)
@@ -305,11 +305,6 @@ def describe_digit(name: str, digit: Digit, reject: float) -> dict[str, Any]:
     }
 
 
-def _temperature(card: dict[str, Any]) -> float:
-    found = card.get("scores", {}).get("temperature", 1.0)
-    return float(found) if isinstance(found, float) and found > 0 else 1.0
-
-
 def _with_torch(kind: type[Reader], path: Path) -> Reader:
     """Return a reader over a model that only torch computes; explain a file that is none."""
     import torch
@@ -326,4 +321,4 @@ def _with_torch(kind: type[Reader], path: Path) -> Reader:
         found: NDArray[np.float32] = compute_logits(model, torch.from_numpy(images)).numpy()
         return found
 
-    return kind(logits, card.classes)
+    return kind(logits, card.classes, temperature=card.temperature)

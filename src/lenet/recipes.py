@@ -2,9 +2,11 @@
 
 # Over 300 lines: the fields, what they allow and the named recipes are read side by side.
 
-import math
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Literal, get_args, get_origin
+
+import msgspec
+from msgspec import Meta
 
 from lenet.errors import RecipeError
 
@@ -29,57 +31,57 @@ class Recipe:
     """Initial weights: PyTorch's, or (lenet5-1998) by the root of the fan-in or the fan-in."""
     resize: Literal["pad", "stretch"] = "pad"
     """How 28x28 pixels become the 32x32 field: background on each side, or interpolation."""
-    background: float = 0.0
+    background: Annotated[float, Meta(ge=-1e3, le=1e3)] = 0.0
     """What a background pixel becomes at the network's input (the paper: -0.1)."""
-    ink: float = 1.0
+    ink: Annotated[float, Meta(ge=-1e3, le=1e3)] = 1.0
     """What a full ink pixel becomes at the network's input (the paper: 1.175)."""
     loss: Literal["cross_entropy", "mse", "map"] = "cross_entropy"
     """Loss function; mse and map are the paper's eqs. (8) and (9), for rbf outputs."""
-    map_j: float = 10.0
+    map_j: Annotated[float, Meta(ge=0, le=1000)] = 10.0
     """Penalty of the rubbish class; for map alone."""
     distortions: Literal["none", "affine", "elastic", "mild", "robust"] = "none"
     """How training images are distorted, anew in each epoch."""
-    distortion_end: float = 1.0
+    distortion_end: Annotated[float, Meta(ge=0, le=10)] = 1.0
     """Share of the distortions' strength in the last epoch; from the first it changes linearly."""
-    distortion_cycle: int = 0
+    distortion_cycle: Annotated[int, Meta(ge=0, le=100_000)] = 0
     """Epochs after which the same distortions come again; 0 for new ones in every epoch."""
-    pieces: int = 0
+    pieces: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     """Images added that the reader cuts from strings of training digits, rubbish included."""
-    windows: int = 0
+    windows: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     """28x28 windows of such strings added, neighbours left in, rubbish included."""
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[float, Meta(ge=0, le=1)] = 0.0
     """Share of each target spread evenly over all classes, 0 to 1."""
     optimizer: Literal["adam", "adamw", "sgd", "sdlm"] = "adam"
     """Optimizer; sgd has momentum 0.9, sdlm is the paper's, one pattern at a time."""
     curvature: Literal["fresh", "running"] = "running"
     """Of sdlm: estimated anew for each pass, as the paper is worded, or averaged over them."""
-    lr: float = 1e-3
+    lr: Annotated[float, Meta(gt=0, le=100)] = 1e-3
     """Peak learning rate; the paper's eta."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, Meta(ge=0, le=100)] = 0.0
     """L2 penalty (adam, sgd) or decoupled decay per unit of learning rate (adamw)."""
     schedule: Literal["constant", "linear", "cosine", "lecun1998"] = "constant"
     """How the learning rate falls from its peak; lecun1998: in the paper's steps between passes."""
-    warmup: float = 0.0
+    warmup: Annotated[float, Meta(ge=0, le=1)] = 0.0
     """Share of all steps over which the learning rate first rises linearly to its peak, 0 to 1."""
-    batch_size: int = 32
+    batch_size: Annotated[int, Meta(ge=1, le=1_000_000)] = 32
     """Images a step."""
-    epochs: int = 15
+    epochs: Annotated[int, Meta(ge=1, le=100_000)] = 15
     """Passes over the training images."""
-    ema: float = 0.0
+    ema: Annotated[float, Meta(ge=0, le=1)] = 0.0
     """Decay a step of the moving average of the weights that is scored and kept; 0 for none."""
-    teachers: int = 0
+    teachers: Annotated[int, Meta(ge=0, le=100)] = 0
     """Networks like this one trained first, of seeds of their own, to learn from."""
-    teacher_epochs: int = 0
+    teacher_epochs: Annotated[int, Meta(ge=0, le=100_000)] = 0
     """Passes of each teacher over the training images."""
-    teacher_weight: float = 0.0
+    teacher_weight: Annotated[float, Meta(ge=0, le=1)] = 0.0
     """Share of the teachers' mean probabilities in what is learned; the labels have the rest."""
     shared_teachers: bool = False
     """One committee for all seeds, and one cycle of distorted images that it is asked about."""
     order: Literal["shuffled", "constant"] = "shuffled"
     """A new random order for each epoch, or one for all."""
-    num_train: int = 0
+    num_train: Annotated[int, Meta(ge=0, le=60_000)] = 0
     """Train on that many of the training images, the same for all seeds; 0 for all."""
-    num_val: int = 0
+    num_val: Annotated[int, Meta(ge=0, le=59_999)] = 0
     """Training images cut off as the val split and scored after each epoch; 0 trains on all."""
     test_as_validation: bool = False
     """Score the *test* images after each epoch, as the notebook does. Choose nothing by it."""
@@ -91,13 +93,13 @@ class Recipe:
             RecipeError: A value is not allowed; the message names field, value and range.
         """
         for field in fields(self):
-            _check_type(field.name, field.type, getattr(self, field.name))
-        for name, low, high in _RANGES:
-            value = getattr(self, name)
-            if not (math.isfinite(value) and low <= value <= high):
-                raise RecipeError(f"`{name}` (={value}) must be between {low:g} and {high:g}")
-        if self.lr == 0:
-            raise RecipeError("`lr` (=0) must be greater than 0")
+            value = getattr(self, field.name)
+            try:
+                msgspec.convert(value, field.type)
+            except msgspec.ValidationError as error:
+                allowed = get_args(field.type) if get_origin(field.type) is Literal else ()
+                reason = f"must be one of: {', '.join(allowed)}" if allowed else f"{error}"
+                raise RecipeError(f"`{field.name}` (={value!r}): {reason}") from None
         if self.num_val and self.test_as_validation:
             raise RecipeError(
                 f"`num_val` (={self.num_val}) must be 0 when `test_as_validation` is set: "
@@ -182,40 +184,6 @@ _WITH_SDLM: dict[str, object] = {
     "ema": 0.0,
     "teachers": 0,
 }
-
-_RANGES: tuple[tuple[str, float, float], ...] = (
-    ("background", -1e3, 1e3),
-    ("ink", -1e3, 1e3),
-    ("distortion_end", 0, 10),
-    ("distortion_cycle", 0, 100_000),
-    ("label_smoothing", 0, 1),
-    ("lr", 0, 100),
-    ("weight_decay", 0, 100),
-    ("warmup", 0, 1),
-    ("ema", 0, 1),
-    ("teachers", 0, 100),
-    ("teacher_epochs", 0, 100_000),
-    ("teacher_weight", 0, 1),
-    ("batch_size", 1, 1_000_000),
-    ("epochs", 1, 100_000),
-    ("num_val", 0, 59_999),
-    ("num_train", 0, 60_000),
-    ("map_j", 0, 1000),
-    ("pieces", 0, 1_000_000),
-    ("windows", 0, 1_000_000),
-)
-
-
-def _check_type(name: str, expected: Any, value: object) -> None:
-    if get_origin(expected) is Literal:
-        if value not in get_args(expected):
-            allowed = ", ".join(get_args(expected))
-            raise RecipeError(f"`{name}` (={value!r}) must be one of: {allowed}")
-        return
-    # An int is a good float, as in Python's own typing; a bool is neither.
-    allowed_types = (int, float) if expected is float else expected
-    if not isinstance(value, allowed_types) or (isinstance(value, bool) and expected is not bool):
-        raise RecipeError(f"`{name}` (={value!r}) must be of type {expected.__name__}")
 
 
 def without_teachers(recipe: Recipe) -> Recipe:

@@ -1,11 +1,12 @@
 """A run directory to figures and one self-contained HTML file."""
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -16,10 +17,11 @@ from lenet import __version__, plots
 from lenet.checkpoint import MODEL_FILE, load_model
 from lenet.data.digits import Digits, load
 from lenet.data.download import Progress
-from lenet.data.sources import DATASETS
-from lenet.errors import RunError
+from lenet.data.sources import find_dataset
+from lenet.errors import DataError, RunError
 from lenet.files import write_text
-from lenet.records import PREDICTIONS_FILE, RECORD_FILE, EpochScores, RunRecord, read_run_record
+from lenet.records import PREDICTIONS_FILE, RECORD_FILE, read_run_record
+from lenet.schema import EpochScores, RunRecord, Scores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,13 +68,17 @@ def write_report(
             f"(`lenet train --resume --out {path}` goes on) or this is not a run directory"
         )
     record = read_run_record(path / RECORD_FILE)
-    test = load(record.recipe["dataset"], "test", data_dir=data_dir, progress=progress)
+    try:
+        dataset = find_dataset(str(record.recipe["dataset"]))
+    except DataError as error:
+        raise RunError(f"{path / RECORD_FILE}: {error}") from None
+    test = load(dataset, "test", data_dir=data_dir, progress=progress)
     logits = _read_logits(path / PREDICTIONS_FILE, test)
     images = {}
     for name, figure in _figures(path, record, test, logits):
         plots.save_figure(figure, path / f"{name}.png")
         images[name] = (path / f"{name}.png").read_bytes()
-    write_text(path / REPORT_FILE, _render(record, test.classes, images))
+    write_text(path / REPORT_FILE, _render(record, dataset.title, test.classes, images))
     return path / REPORT_FILE
 
 
@@ -95,17 +101,25 @@ def _figures(
     path: Path, record: RunRecord, test: Digits, logits: Tensor
 ) -> "list[tuple[str, Figure]]":
     model, card = load_model(path / MODEL_FILE)
+    num_classes = len(record.scores["test"].confusion)
+    if num_classes != len(card.classes):
+        raise RunError(
+            f"{path / RECORD_FILE}: `confusion` has {num_classes} classes, the model "
+            f"{len(card.classes)}"
+        )
     shown = (test.images, test.labels, logits, test.classes)
     return [
         ("losses", plots.losses_figure(record.epochs, test_loss=record.test_loss)),
         ("predictions", plots.predictions_figure(*shown)),
         ("mistakes", plots.mistakes_figure(*shown)),
-        ("confusion", plots.confusion_figure(record.scores["test"]["confusion"], card.classes)),
+        ("confusion", plots.confusion_figure(record.scores["test"].confusion, card.classes)),
         ("filters", plots.filters_figure(*model.kernels())),
     ]
 
 
-def _render(record: RunRecord, classes: tuple[str, ...], images: dict[str, bytes]) -> str:
+def _render(
+    record: RunRecord, dataset_title: str, classes: tuple[str, ...], images: dict[str, bytes]
+) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -122,7 +136,6 @@ def _render(record: RunRecord, classes: tuple[str, ...], images: dict[str, bytes
     template = environment.from_string(
         files("lenet").joinpath("report.html.j2").read_text(encoding="utf-8")
     )
-    dataset_title = DATASETS[record.recipe["dataset"]].title
     name = _validation_name(record.epochs)
     return template.render(
         title=f"LeNet-5 on {dataset_title}",
@@ -135,7 +148,7 @@ def _render(record: RunRecord, classes: tuple[str, ...], images: dict[str, bytes
         image=image,
         has_validation=name is not None,
         validation_name=name,
-        per_class=_per_class(record.scores["test"]["confusion"], classes),
+        per_class=_per_class(record.scores["test"].confusion, classes),
         command=_command(record),
         facts=_facts(record),
         version=__version__,
@@ -152,10 +165,10 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-def _interval(scores: dict[str, Any]) -> str:
+def _interval(scores: Scores) -> str:
     return (
-        f"95 % interval {100 * scores['accuracy_low']:.2f} to {100 * scores['accuracy_high']:.2f}; "
-        f"{scores['num_images'] - scores['num_correct']:,} of {scores['num_images']:,} wrong"
+        f"95 % interval {100 * scores.accuracy_low:.2f} to {100 * scores.accuracy_high:.2f}; "
+        f"{scores.num_images - scores.num_correct:,} of {scores.num_images:,} wrong"
     )
 
 
@@ -164,7 +177,7 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
-def _per_class(confusion: list[list[int]], classes: tuple[str, ...]) -> list[ClassRow]:
+def _per_class(confusion: Sequence[Sequence[int]], classes: tuple[str, ...]) -> list[ClassRow]:
     rows = []
     for true, counts in enumerate(confusion):
         wrong = sorted(
@@ -203,15 +216,15 @@ def _flag(name: str, value: object) -> str:
 
 def _facts(record: RunRecord) -> list[tuple[str, str]]:
     machine = record.environment
-    versions = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
+    versions = ", ".join(f"{name} {number}" for name, number in machine.packages.items())
     sessions = f" in {record.num_sessions} sessions" if record.num_sessions > 1 else ""
-    cores = f"{machine['num_cores']} cores"
+    cores = f"{machine.num_cores} cores"
     return [
         ("Device", f"{record.device}, {record.engine} engine"),
-        ("Processor", f"{machine['cpu']}, {cores}"),
-        ("System", f"{machine['system']}, Python {machine['python']}"),
+        ("Processor", f"{machine.cpu}, {cores}"),
+        ("System", f"{machine.system}, Python {machine.python}"),
         ("Versions", versions),
-        ("Commit", machine["commit"] or "not a checkout"),
+        ("Commit", machine.commit or "not a checkout"),
         ("Training time", _duration(record.training_s) + sessions),
         ("Training pixels and labels, SHA-256", record.data_sha256["train"]),
         ("Test pixels and labels, SHA-256", record.data_sha256["test"]),

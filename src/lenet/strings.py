@@ -38,7 +38,7 @@ class Choice:
     end: int
 
 
-def read_line(line: Line, logits: Logits) -> list[Choice]:
+def read_line(line: Line, logits: Logits, *, temperature: float = 1.0) -> list[Choice]:
     """Return the most likely digits of a line, left to right.
 
     Each arc costs what the network says against its best label, rubbish counted as a class whose
@@ -49,7 +49,9 @@ def read_line(line: Line, logits: Logits) -> list[Choice]:
     arcs = find_arcs(line)
     if not arcs:
         return []
-    scores = log_probabilities(logits(np.stack([arc_image(line, arc) for arc in arcs])))
+    found = logits(np.stack([arc_image(line, arc) for arc in arcs]))
+    # The search weighs the raw scores; the temperature makes the probabilities it reports honest.
+    scores, honest = log_probabilities(found), log_probabilities(found / temperature)
     heights = piece_heights(line)
     num_pieces = len(line.boxes)
     best = np.full(num_pieces + 1, np.inf)
@@ -66,18 +68,20 @@ def read_line(line: Line, logits: Logits) -> list[Choice]:
             label = int(scores[number].argmax())
             cost = best[arc.first] - scores[number, label] + _shape_cost(arc)
             if cost < best[node]:
-                probability = float(np.exp(scores[number, label]))
+                probability = float(np.exp(honest[number, label]))
                 choice = Choice(label=label, probability=probability, first=arc.first, end=node)
                 best[node], back[node] = cost, (arc.first, choice)
-    node, found = num_pieces, []
+    node, choices = num_pieces, []
     while node:
         node, choice_or_none = back[node]
         if choice_or_none is not None:
-            found.append(choice_or_none)
-    return found[::-1]
+            choices.append(choice_or_none)
+    return choices[::-1]
 
 
-def sweep_line(line: Line, sweep: Callable[[NDArray[Any]], NDArray[Any]]) -> list[Choice]:
+def sweep_line(
+    line: Line, sweep: Callable[[NDArray[Any]], NDArray[Any]], *, temperature: float = 1.0
+) -> list[Choice]:
     """Return the digits of a line by sweeping the network over it, without cutting anything.
 
     The paper's space displacement network (section VII). Each place of the sweep is rubbish or a
@@ -89,7 +93,7 @@ def sweep_line(line: Line, sweep: Callable[[NDArray[Any]], NDArray[Any]]) -> lis
     swept = [sweep(field[None, :, shift:])[0, 0] for shift in (0, 2)]
     num_places = min(map(len, swept))
     logits = np.stack([part[:num_places] for part in swept], axis=1).reshape(2 * num_places, -1)
-    scores = log_probabilities(logits)
+    scores, honest = log_probabilities(logits), log_probabilities(logits / temperature)
     rubbish = np.log(np.maximum(1e-9, 1 - np.exp(scores).sum(axis=1)))
     table = np.concatenate([rubbish[:, None], scores], axis=1)
     num_states = table.shape[1]
@@ -111,7 +115,7 @@ def sweep_line(line: Line, sweep: Callable[[NDArray[Any]], NDArray[Any]]) -> lis
             end = place
             while end < len(states) and states[end] == state:
                 end += 1
-            peak = float(np.exp(scores[place:end, state - 1].max()))
+            peak = float(np.exp(honest[place:end, state - 1].max()))
             found.append(Choice(label=state - 1, probability=peak, first=place, end=end))
     return found
 

@@ -3,17 +3,15 @@
 stdout holds the result, stderr all else.
 """
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lenet.errors import RecipeError
 from lenet.options import CompareOptions, StudyOptions, fill_in, parse, parse_with_recipe
-from lenet.records import StudyRecord, SweepRecord, to_json
+from lenet.schema import StudyRecord, SweepRecord, to_json
 
 RUNS_FOLDER = Path("runs")
 
@@ -49,7 +47,7 @@ def study(arguments: Sequence[str]) -> int:
     elif not options.json:
         _print_study(found)
     if options.json:
-        print(json.dumps(json.loads(to_json(found))))
+        print(to_json(found))
     return 0
 
 
@@ -95,14 +93,15 @@ def _print_study(record: StudyRecord) -> None:
     for figure in ("train_accuracy", "val_accuracy", "test_accuracy"):
         if figure in record.summary:
             s = record.summary[figure]
-            interval = f"95 % interval {s.low:.2%} to {s.high:.2%}   " if s.n > 1 else ""
+            low, high = s.interval
+            interval = f"95 % interval {low:.2%} to {high:.2%}   " if s.n > 1 else ""
             print(
                 f"{figure.replace('_', ' '):<16}{s.mean:.2%}   {interval}"
                 f"sd {s.std:.2%}   min {s.min:.2%}   max {s.max:.2%}   n {s.n}"
             )
     if record.test_images is not None:
-        images = record.test_images
-        print(f"{'':<16}over {images.n:,} test images: {images.low:.2%} to {images.high:.2%}")
+        low, high = record.test_images.interval
+        print(f"{'':<16}over {record.test_images.n:,} test images: {low:.2%} to {high:.2%}")
 
 
 def _print_sweep(record: SweepRecord, figure: Path) -> None:
@@ -118,7 +117,7 @@ def _print_sweep(record: SweepRecord, figure: Path) -> None:
             print(f"{name:<{width}}   failed: seed {seed}: {reason}")
             continue
         val = point.summary["val_accuracy"]
-        interval = f"{val.low:.2%} to {val.high:.2%}" if val.n > 1 else "-"
+        interval = f"{val.interval[0]:.2%} to {val.interval[1]:.2%}" if val.n > 1 else "-"
         print(
             f"{name:<{width}}   {val.mean:.2%} {'*' if i == record.best else ' '}       "
             f"{interval:<20} {val.std:.2%}    {point.summary['train_accuracy'].mean:.2%}   "
@@ -135,7 +134,7 @@ def compare(arguments: Sequence[str]) -> int:
 
     found = compare_paths(options.a, options.b)
     if options.json:
-        print(json.dumps(asdict(found)))
+        print(to_json(found))
         return 0
     for p in found.pairs:
         images = (

@@ -3,7 +3,6 @@
 stdout holds the result, stderr all else.
 """
 
-import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from lenet.options import TrainOptions, parse, parse_with_recipe
 from lenet.recipes import Recipe, without_teachers
 
 if TYPE_CHECKING:
-    from lenet.records import RunRecord
+    from lenet.schema import RunRecord
     from lenet.training import Run
     from lenet.training.distributed import Group
 
@@ -42,9 +41,9 @@ def train(arguments: Sequence[str]) -> int:
         run = group.from_first(lambda: _find_run(options, name, arguments))
         record, report = _train_and_report(run, options, group)
     if options.json:
-        from lenet.records import to_json
+        from lenet.schema import to_json
 
-        print(json.dumps(json.loads(to_json(record))))
+        print(to_json(record))
     else:
         _print_run(record, report)
     return 0
@@ -246,10 +245,10 @@ def _print_run(record: "RunRecord", report: Path) -> None:
     for split in ("train", "val", "test"):
         if split in record.scores:
             scores = record.scores[split]
-            wrong = scores["num_images"] - scores["num_correct"]
+            wrong = scores.num_images - scores.num_correct
             print(
                 f"{split} accuracy".ljust(16)
-                + f"{scores['accuracy']:.2%}   {wrong:,} of {scores['num_images']:,} wrong"
+                + f"{scores.accuracy:.2%}   {wrong:,} of {scores.num_images:,} wrong"
             )
     print(f"{'training time':<16}{record.training_s:.1f} s")
     print(f"{'report':<16}{report}")

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 
@@ -28,6 +27,7 @@ from lenet.bench.contestants import (
 from lenet.data.digits import Digits, load
 from lenet.processes import num_cores
 from lenet.records import environment
+from lenet.schema import Environment
 
 FLOP_PER_IMAGE = 2 * (2 * 416_520 + 298_920)
 """Forward and backward: 416,520 multiply-adds each for outputs and for weight gradients, and the
@@ -64,7 +64,7 @@ class BenchRecord:
     batch_size: int
     num_threads: int
     rounds: int
-    environment: dict[str, Any]
+    environment: Environment
 
 
 def run_bench(

@@ -24,7 +24,8 @@ from lenet.export.artifact import Artifact, Exporter, Settings
 from lenet.export.parity import Parity, compare, require_close, require_equal
 from lenet.export.placing import check_target, record_path, staging
 from lenet.export.source import Source, describe, read_source
-from lenet.records import command_line, environment, to_json
+from lenet.records import command_line, environment
+from lenet.schema import Environment, to_json
 
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
@@ -69,7 +70,7 @@ class ExportRecord:
     details: dict[str, Any]
     """What is said of this kind alone."""
     source: dict[str, Any]
-    environment: dict[str, Any]
+    environment: Environment
     command: str
     format: int = 1
 
@@ -127,7 +128,8 @@ def export_model(
                 environment=environment(),
                 command=command_line(),
             )
-            record_path(staged, exporter).write_text(to_json(record), encoding="utf-8")
+            text = to_json(record, indent=1) + "\n"
+            record_path(staged, exporter).write_text(text, encoding="utf-8")
     except LeNetError:
         raise
     except (OSError, RuntimeError) as error:  # a full disk; an exporter that can't

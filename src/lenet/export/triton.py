@@ -89,7 +89,7 @@ def write(source: Source, path: Path, settings: Settings) -> Artifact:
     model = path / name / "1" / "model.onnx"
     model.parent.mkdir(parents=True)
     artifact = onnx_graph.write(source, model, settings)
-    add_outputs(model, source.card.scores.get("temperature", 1.0))
+    add_outputs(model, source.card.temperature)
     (path / name / "config.pbtxt").write_text(
         CONFIG.format(
             name=quoted(name),

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,8 @@ SUFFIXES = (
 """What is taken from a folder."""
 MAX_SIDE = 768
 """Longest side of what is worked on, in pixels."""
+CHANNELS = (1, 3, 4)
+"""Numbers of channels of an array: grey, RGB, RGB with transparency."""
 FOREIGN = (
     (b"%PDF", "a PDF; save the page as a PNG"),
     (b"<svg", "an SVG drawing; save it as a PNG"),
@@ -53,7 +55,15 @@ FOREIGN = (
 
 _LARGE = threading.RLock()
 
-Source = str | os.PathLike[str] | bytes | NDArray[Any] | Image.Image
+
+class ArrayLike(Protocol):
+    """Whatever numpy can make an array of, such as a PyTorch tensor."""
+
+    def __array__(self) -> NDArray[Any]:
+        """Return the array."""
+
+
+Source = str | os.PathLike[str] | bytes | list[Any] | ArrayLike | Image.Image
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -72,22 +82,27 @@ def read_picture(source: Source) -> Picture:
     """Read a picture; of an animation or a file of several pages the first.
 
     Args:
-        source: Path of a file, its bytes, an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or
-            a Pillow image. A float array is in [0, 1], or in [0, 255] if it has values over 1.
+        source: Path of a file, its bytes, a Pillow image, or an array or tensor of shape (H, W),
+            (H, W, C) or (C, H, W) with C of 1, 3 or 4. Floats are in [0, 1], or in [0, 255] if
+            there are values over 1.
 
     Raises:
         PictureError: Not a picture that is read here; the message says why.
     """
-    if isinstance(source, np.ndarray):
-        return Picture(
-            rgb=_from_array(source), size=(source.shape[1], source.shape[0]), format="array"
-        )
+    if hasattr(source, "detach"):  # a PyTorch tensor, which may be on a GPU or need gradients
+        source = source.detach().cpu().numpy()
     if isinstance(source, Image.Image):
         if source.width * source.height > MAX_PIXELS:
             raise PictureError(too_many(source.width, source.height, MAX_PIXELS))
         return _shrink(source, source.format or "image")
-    if isinstance(source, bytes):
-        return _decode(source)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _decode(bytes(source))
+    if isinstance(source, list) or hasattr(source, "__array__"):
+        with _explained():
+            return _from_array(np.asarray(source))
+    if not isinstance(source, str | os.PathLike):
+        kind = type(source).__name__
+        raise PictureError(f"expected a path, bytes, an array or a Pillow image, found {kind}")
     path = Path(source)
     with _alone(_size_of(path) > LARGE_BYTES):
         return _decode(_read_bytes(path))
@@ -233,27 +248,30 @@ def _turn(rgb: NDArray[Any], orientation: object) -> NDArray[Any]:
     return rgb
 
 
-def _from_array(values: NDArray[Any]) -> NDArray[Any]:
+def _from_array(given: NDArray[Any]) -> Picture:
+    values = given
+    if values.ndim == 3 and values.shape[0] in CHANNELS and values.shape[2] not in CHANNELS:
+        values = np.moveaxis(values, 0, 2)
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
     if (
         values.dtype.kind not in "buif"
-        or not (values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (3, 4)))
+        or not (values.ndim == 2 or (values.ndim == 3 and values.shape[2] in CHANNELS))
         or min(values.shape) == 0
     ):
         raise PictureError(
-            f"an array of shape {values.shape} and type {values.dtype}; "
-            "expected numbers (H, W), (H, W, 3) or (H, W, 4)"
+            f"an array of shape {given.shape} and type {given.dtype}; expected numbers (H, W), "
+            "(H, W, C) or (C, H, W) with C of 1, 3 or 4"
         )
     if values.shape[0] * values.shape[1] > MAX_PIXELS:
         raise PictureError(too_many(values.shape[1], values.shape[0], MAX_PIXELS))
     if values.dtype.kind == "b":
         values = values.astype(np.uint8) * np.uint8(255)
     elif values.dtype.kind == "f":
-        values = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=1.0, neginf=0.0)
+        values = np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0)
         values = np.clip(values * (255 if values.max() <= 1 else 1), 0, 255).round()
     elif values.dtype != np.uint8:
         low, high = int(values.min()), int(values.max())
         if low < 0 or high > 255:
             values = (values.astype(np.float64) - low) * (255 / max(1, high - low))
-    return _shrink(Image.fromarray(np.ascontiguousarray(values.astype(np.uint8))), "array").rgb
+    return _shrink(Image.fromarray(np.ascontiguousarray(values.astype(np.uint8))), "array")

@@ -21,6 +21,28 @@ FIELD = 32
 can lie in the middle of a C1 unit's window. Source: LeCun et al. 1998, section II.B."""
 
 
+OVERSHOOT = 0.1
+"""How far beyond [0, 1] a pixel may lie, as some resampling makes it."""
+
+
+def check_pixels(x: Tensor, model: nn.Module) -> None:
+    """Refuse pixels that are not in [0, 1], of a model in evaluation mode.
+
+    Not checked in training mode, nor while a graph is captured (torch.compile, torch.export).
+
+    Raises:
+        ValueError: They are bytes in 0..255, or standardized.
+    """
+    if model.training or torch.compiler.is_compiling() or torch.jit.is_tracing() or not x.numel():
+        return
+    low, high = (float(value) for value in torch.aminmax(x.detach()))
+    if not (low >= -OVERSHOOT and high <= 1 + OVERSHOOT):
+        raise ValueError(
+            f"`x` has values from {low:.4g} to {high:.4g}; expected pixels in [0, 1], 1 = ink: "
+            "divide bytes by 255, and do not standardize (the network scales its input itself)"
+        )
+
+
 class LeNet5(nn.Module):
     """LeNet-5 with 61,706 parameters: a convolutional feature extractor and a classifier.
 
@@ -122,13 +144,14 @@ class LeNet5(nn.Module):
             x: (B, C, 28, 28) float in [0, 1], 1 = ink; or (B, C, 32, 32), which is only scaled.
 
         Raises:
-            ValueError: `x` has another shape.
+            ValueError: `x` has another shape or, in evaluation mode, another range.
         """
         if x.ndim != 4 or x.shape[1] != self.in_channels or x.shape[2:] not in {(28, 28), (32, 32)}:
             raise ValueError(
                 f"`x` has shape {tuple(x.shape)}; expected (B, {self.in_channels}, 28, 28) "
                 f"or (B, {self.in_channels}, 32, 32)"
             )
+        check_pixels(x, self)
         if x.shape[-1] != FIELD:
             if self.resize == "pad":
                 x = F.pad(x, (2, 2, 2, 2))  # (B, C, 32, 32)

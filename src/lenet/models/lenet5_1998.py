@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lenet.models.lenet5 import check_pixels
 from lenet.models.rbf_codes import DIGIT_CODES
 
 A, S = 1.7159, 2 / 3
@@ -220,12 +221,13 @@ class LeNet5_1998(nn.Module):  # noqa: N801  # the year is part of the name
             x: (B, 1, 28, 28) float in [0, 1], 1 = ink; or (B, 1, 32, 32), which is only scaled.
 
         Raises:
-            ValueError: `x` has another shape.
+            ValueError: `x` has another shape or, in evaluation mode, another range.
         """
         if x.ndim != 4 or x.shape[1] != 1 or x.shape[2:] not in {(28, 28), (32, 32)}:
             raise ValueError(
                 f"`x` has shape {tuple(x.shape)}; expected (B, 1, 28, 28) or (B, 1, 32, 32)"
             )
+        check_pixels(x, self)
         if x.shape[-1] == 28:
             x = F.pad(x, (2, 2, 2, 2))  # (B, 1, 32, 32)
         background, ink = cast(Tensor, self.background), cast(Tensor, self.ink)

@@ -90,7 +90,12 @@
       return board.isEmpty() ? "What the network sees: nothing yet." : "No digit found in the picture.";
     }
 
-    const titleOf = (network) => TITLES[network.card.model];
+    /** Name a network; several of one kind are numbered. */
+    function titleOf(network) {
+      const title = TITLES[network.card.model];
+      const alike = networks.filter((other) => other.card.model === network.card.model);
+      return alike.length > 1 ? `${title} ${1 + alike.indexOf(network)}` : title;
+    }
 
     function showSelected() {
       if (selected) lenet.showCell(networks[active], states[active], selected.index, selected.cell, isHeld);

@@ -74,13 +74,12 @@ def load_classifier(path: Path | None = None, *, engine: str = "auto") -> Classi
     if model.in_channels != 1:
         raise CheckpointError(f"{path}: takes {model.in_channels} channels; digits are grey")
     name, logits = _choose(path, model, engine)
-    temperature = card.scores.get("temperature", 1.0)
     return Classifier(
         model=card.model,
         classes=tuple(card.classes),
         engine=name,
         logits=logits,
-        temperature=temperature if temperature > 0 else 1.0,
+        temperature=card.temperature,
         file=path.read_bytes(),
     )
 

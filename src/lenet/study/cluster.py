@@ -12,7 +12,8 @@ from typing import Any
 from lenet.cluster import connected, reason_of
 from lenet.errors import LeNetError, RunError
 from lenet.files import write_bytes
-from lenet.records import RECORD_FILE, RunRecord
+from lenet.records import RECORD_FILE
+from lenet.schema import RunRecord
 from lenet.study.tasks import LOSSES_OF_ONE_SEED, Outcome, SeedTask, run_task
 
 MAX_RETRIES = 20

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from lenet.plots import TRAIN_COLOUR, new_figure
-from lenet.records import SweepPoint, SweepRecord
+from lenet.schema import SweepPoint, SweepRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,12 +43,12 @@ def sweep_figure(record: SweepRecord) -> "Figure":
 def _draw_line(axes: "Axes", label: str, points: list[tuple[float, SweepPoint]]) -> None:
     accuracies = [point.summary["val_accuracy"] for _, point in points]
     places = [place for place, _ in points]
-    half = [100 * (a.high - a.mean) if a.n > 1 else 0.0 for a in accuracies]
+    half = [100 * (a.interval[1] - a.mean) if a.n > 1 else 0.0 for a in accuracies]
     colour = None if label else TRAIN_COLOUR
     line = axes.errorbar(
         places, [100 * a.mean for a in accuracies], half, fmt="o-", capsize=4, color=colour,
         label=label,
     )  # fmt: skip
     for place, point in points:
-        each = [100 * run["val_accuracy"] for run in point.runs]
+        each = [100 * (run.val_accuracy or 0.0) for run in point.runs]
         axes.plot([place] * len(each), each, ".", color=line.lines[0].get_color(), alpha=0.4)

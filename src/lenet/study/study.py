@@ -13,15 +13,13 @@ from lenet.errors import LeNetError, RunError
 from lenet.recipes import Recipe
 from lenet.records import (
     STUDY_FILE,
-    RunRecord,
-    StudyRecord,
-    Summary,
     command_line,
     run_figures,
     summarize_images,
     summarize_runs,
     write_record,
 )
+from lenet.schema import RunRecord, StudyRecord, Summary
 from lenet.study.processes import run_in_processes, share_cores
 from lenet.study.tasks import Executor, SeedTask, StudyWatcher
 
@@ -138,4 +136,4 @@ def _over_test_images(records: Collection[RunRecord]) -> Summary | None:
     wrong = [record.test_wrong for record in records if record.test_wrong is not None]
     if len(wrong) < len(records):
         return None
-    return summarize_images(wrong, next(iter(records)).scores["test"]["num_images"])
+    return summarize_images(wrong, next(iter(records)).scores["test"].num_images)

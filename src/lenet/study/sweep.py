@@ -4,15 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
+
+import msgspec
 
 from lenet.errors import LeNetError, RecipeError
 from lenet.recipes import Recipe
 from lenet.records import (
     SWEEP_FILE,
-    RunRecord,
-    SweepPoint,
-    SweepRecord,
     command_line,
     environment,
     run_figures,
@@ -20,6 +19,7 @@ from lenet.records import (
     summarize_runs,
     write_record,
 )
+from lenet.schema import RunRecord, SweepPoint, SweepRecord
 from lenet.study.study import carry_out
 from lenet.study.tasks import Executor, SeedTask, StudyWatcher
 
@@ -53,18 +53,10 @@ def parse_sweep(text: str) -> tuple[str, tuple[Any, ...]]:
 
 
 def _parse_value(name: str, kind: Any, word: str) -> Any:
-    if get_origin(kind) is Literal:
-        if word in get_args(kind):
-            return word
-        raise RecipeError(f"`{name}` (={word!r}) must be one of: {', '.join(get_args(kind))}")
-    if kind is bool:
-        if word.lower() in ("true", "false"):
-            return word.lower() == "true"
-        raise RecipeError(f"`{name}` (={word!r}) must be true or false")
     try:
-        return kind(word)
-    except ValueError:
-        raise RecipeError(f"`{name}` (={word!r}) must be of type {kind.__name__}") from None
+        return msgspec.convert(word, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise RecipeError(f"`{name}` (={word!r}): {error}") from None
 
 
 def run_sweep(
@@ -160,7 +152,7 @@ def name_of(values: Mapping[str, Any]) -> str:
 
 def _point(values: dict[str, Any], outcomes: Mapping[int, RunRecord | LeNetError]) -> SweepPoint:
     runs = tuple(
-        {k: v for k, v in run_figures(record).items() if not k.startswith("test_")}
+        replace(run_figures(record), test_accuracy=None, test_loss=None, test_wrong=None)
         for record in outcomes.values()
         if isinstance(record, RunRecord)
     )
@@ -199,4 +191,5 @@ def _sentence(points: Sequence[SweepPoint], best: int | None) -> str:
 def _is_shown_worse(point: SweepPoint, chosen: SweepPoint) -> bool:
     """Say whether the 95 % interval of the difference, paired over seeds, leaves out 0."""
     pairs = zip(point.runs, chosen.runs, strict=True)
-    return summarize([b["val_accuracy"] - a["val_accuracy"] for a, b in pairs]).low > 0
+    differences = [(b.val_accuracy or 0.0) - (a.val_accuracy or 0.0) for a, b in pairs]
+    return summarize(differences).interval[0] > 0

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from lenet.errors import CheckpointError, DivergenceError, LeNetError, RunError
 from lenet.recipes import Recipe
-from lenet.records import RunRecord
+from lenet.schema import RunRecord
 
 LOSSES_OF_ONE_SEED = (DivergenceError, RunError, CheckpointError)
 """Errors after which other seeds may well succeed; after any other they would fail alike."""

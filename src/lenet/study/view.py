@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lenet.errors import LeNetError
-from lenet.records import METRICS_FILE, RunRecord
+from lenet.records import METRICS_FILE
+from lenet.schema import RunRecord
 from lenet.study.tasks import SeedTask
 
 REFRESHES_A_SECOND = 2

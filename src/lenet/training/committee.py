@@ -26,7 +26,8 @@ from lenet.evaluation import BatchScores
 from lenet.files import replacing
 from lenet.native import Engine, NativeEngine
 from lenet.recipes import Recipe, without_teachers
-from lenet.records import RECORD_FILE, RunRecord, read_run_record
+from lenet.records import RECORD_FILE, read_run_record
+from lenet.schema import RunRecord
 from lenet.training.directory import RECIPE_FILE, Run, create_run, open_run
 from lenet.training.engines import logits_by
 from lenet.training.sampling import Sampling

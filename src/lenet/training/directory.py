@@ -1,6 +1,5 @@
 """A run directory: what is to be trained in it, and how far it has come."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -11,7 +10,8 @@ from filelock import FileLock, Timeout
 from lenet.errors import LeNetError, RecipeError, RunError
 from lenet.files import remove_temporaries, write_text
 from lenet.recipes import Recipe, from_dict
-from lenet.records import METRICS_FILE, RECORD_FILE, read_json
+from lenet.records import METRICS_FILE, RECORD_FILE
+from lenet.schema import RunFile, read, to_json
 
 RECIPE_FILE = "recipe.json"
 LOCK_FILE = ".lock"
@@ -61,7 +61,7 @@ def create_run(path: Path, recipe_name: str, recipe: Recipe, seed: int) -> Run:
     """
     if not 0 <= seed < 2**32:
         raise RecipeError(f"`seed` (={seed}) must be between 0 and 2**32 - 1")
-    content = {"recipe_name": recipe_name, "seed": seed, "recipe": asdict(recipe)}
+    content = RunFile(recipe_name=recipe_name, seed=seed, recipe=asdict(recipe))
     with errors_named(path):
         path.mkdir(parents=True, exist_ok=True)
         remove_temporaries(path)
@@ -72,7 +72,7 @@ def create_run(path: Path, recipe_name: str, recipe: Recipe, seed: int) -> Run:
                 + ("a run; `--resume` goes on with it" if is_run else "other files")
                 + ", `--out` names another folder"
             )
-        write_text(path / RECIPE_FILE, json.dumps(content, indent=1) + "\n")
+        write_text(path / RECIPE_FILE, to_json(content, indent=1) + "\n")
     return Run(path=path, recipe_name=recipe_name, recipe=recipe, seed=seed)
 
 
@@ -86,17 +86,9 @@ def open_run(path: Path) -> Run:
     file = path / RECIPE_FILE
     if not file.is_file():
         raise RunError(f"{path}: not a run directory: no {RECIPE_FILE} in it")
-    content = read_json(file)
-    try:
-        name, seed, values = content["recipe_name"], content["seed"], content["recipe"]
-    except (TypeError, KeyError):
-        raise RunError(
-            f"{file}: expected the keys recipe_name, seed and recipe, found otherwise"
-        ) from None
-    if not isinstance(name, str) or type(seed) is not int:
-        raise RunError(f"{file}: expected a string `recipe_name` and an integer `seed`")
-    recipe = from_dict(values, source=str(file))
-    return Run(path=path, recipe_name=name, recipe=recipe, seed=seed)
+    content = read(file, RunFile)
+    recipe = from_dict(content.recipe, source=str(file))
+    return Run(path=path, recipe_name=content.recipe_name, recipe=recipe, seed=content.seed)
 
 
 @contextmanager

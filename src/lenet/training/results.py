@@ -7,20 +7,19 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lenet import __version__
-from lenet.checkpoint import MODEL_FILE, ModelCard, save_model
+from lenet.checkpoint import MODEL_FILE, save_model
 from lenet.data.digits import Digits
-from lenet.evaluation import Scores, fit_temperature, score_logits
+from lenet.evaluation import fit_temperature, score_logits
 from lenet.files import replacing
 from lenet.models import Network
 from lenet.records import (
     PREDICTIONS_FILE,
     RECORD_FILE,
-    EpochScores,
-    RunRecord,
     command_line,
     environment,
     write_record,
 )
+from lenet.schema import CardScores, EpochScores, ModelCard, RunRecord, Scores
 from lenet.training.directory import Run
 
 
@@ -53,17 +52,18 @@ def write_results(
     """
     scores: dict[str, Scores] = {}
     # Of a run without a val split nothing is known but the test images, which calibrate nothing.
-    fitted: dict[str, float] = {}
+    temperature = None
     for digits in splits:
         logits = logits_of(digits.images)
         if digits.split == "val":
-            fitted = {"temperature": fit_temperature(logits, digits.labels)}
+            temperature = fit_temperature(logits, digits.labels)
         scores[digits.split] = score_logits(logits, digits.labels, split=digits.split)
     # The test split came last: these are its logits.
     wrong = (logits.argmax(1) != splits[-1].labels).nonzero().flatten().tolist()
     with replacing(run.path / PREDICTIONS_FILE) as temporary:
         save_file({"logits": logits, "labels": splits[-1].labels}, temporary)
-    figures = {f"{split}_accuracy": score.accuracy for split, score in scores.items()} | fitted
+    accuracies = {f"{split}_accuracy": score.accuracy for split, score in scores.items()}
+    figures = CardScores(**accuracies, temperature=temperature)
     card = _card(run, model, splits[0].classes, len(epochs), figures)
     save_model(run.path / MODEL_FILE, model, card)
     val = scores.get("val")
@@ -80,7 +80,7 @@ def write_results(
         num_parameters=sum(p.numel() for p in model.parameters()),
         num_train_images=len(splits[0]),
         epochs=tuple(epochs),
-        scores={split: asdict(score) for split, score in scores.items()},
+        scores=scores,
         training_s=earlier_s + sum(epoch.duration_s for epoch in epochs),
         num_sessions=num_sessions,
         device=device,
@@ -95,7 +95,7 @@ def write_results(
 
 
 def _card(
-    run: Run, model: Network, classes: tuple[str, ...], num_epochs: int, figures: dict[str, float]
+    run: Run, model: Network, classes: tuple[str, ...], num_epochs: int, figures: CardScores
 ) -> ModelCard:
     return ModelCard(
         model=run.recipe.model,

@@ -24,14 +24,8 @@ from lenet.errors import CheckpointError, RecipeError, RunError
 from lenet.evaluation import compute_logits
 from lenet.files import remove_temporaries
 from lenet.processes import num_cores
-from lenet.records import (
-    METRICS_FILE,
-    RECORD_FILE,
-    EpochScores,
-    RunRecord,
-    read_run_record,
-    write_metrics,
-)
+from lenet.records import METRICS_FILE, RECORD_FILE, read_run_record, write_metrics
+from lenet.schema import EpochScores, RunRecord
 from lenet.training.averaging import WeightAverage
 from lenet.training.committee import Committee, assemble, time_of, train_teachers
 from lenet.training.directory import Run, errors_named

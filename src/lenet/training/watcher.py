@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from lenet.records import EpochScores
+from lenet.schema import EpochScores
 from lenet.training.directory import Run
 from lenet.training.loop import Tally
 
