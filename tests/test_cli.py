@@ -40,6 +40,7 @@ def test_train_then_evaluate_then_report(folder: Path, capsys: pytest.CaptureFix
     assert scores["num_images"] == 20
     assert cli.main(["evaluate", str(run / "model.safetensors"), "--split", "train"]) == 0
     assert f"train accuracy {record['train_accuracy']:.2%}" in capsys.readouterr().out
+    assert cli.main(["evaluate", "pretrained"]) == 0
     (run / "report.html").unlink()
     assert cli.main(["report", str(run)]) == 0
     assert (run / "report.html").is_file()
@@ -131,7 +132,7 @@ def test_errors_are_one_line_and_status_1(folder: Path, capsys: pytest.CaptureFi
     (folder / "empty").mkdir()
     for arguments, message in (
         (["train", "nosuch"], "`recipe` (='nosuch') must be one of: default, report"),
-        (["train", "--lr", "-1"], "`lr` (=-1.0) must be between 0 and 100"),
+        (["train", "--lr", "-1"], "`lr` (=-1.0): Expected `float` > 0"),
         (["train", "--seed", "-1"], "`seed` (=-1)"),
         (["train", "--device", "tpu"], "`device` (='tpu')"),
         (["train", "--threads", "-1"], "`threads` (=-1)"),
@@ -269,6 +270,15 @@ def test_what_is_our_own_fault_stays_visible(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(RuntimeError, match="a bug"):
         cli.main(["env"])
     assert not issubclass(RuntimeError, LeNetError)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_output_that_does_not_fit_the_disk_is_one_clear_error() -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "lenet", "recipes"]
+        found = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert found.returncode == 1
+    assert found.stderr == "error: the output can't be written: No space left on device\n"
 
 
 def test_a_server_computes_on_one_blas_thread() -> None:

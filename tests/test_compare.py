@@ -83,7 +83,10 @@ def test_one_pair_is_judged_by_its_images(tmp_path: Path) -> None:
     assert pair.p_value == pytest.approx(mcnemar(10, 40))
     half = 1.96 * math.sqrt(50 - 900 / 100) / 100
     assert (found.low, found.high) == pytest.approx((0.3 - half, 0.3 + half))
-    assert "fast is better than default by 30.00 points" in found.sentence
+    assert "b (fast) reads more test images than the run" in found.sentence
+    assert "by 30.00 points" in found.sentence
+    # A run is not its recipe.
+    assert "Of their recipes this says nothing" in found.sentence
 
 
 def test_no_difference_is_shown_for_equals_about_19_times_of_20(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from lenet.checkpoint import load_model
 from lenet.cli import main
 from lenet.data.digits import Digits
 from lenet.errors import CheckpointError, PictureError, RecipeError
+from lenet.reader import pretrained_model
 from lenet.recipes import RECIPES
+from lenet.records import read_run_record
 from lenet.training import build_model, create_run
 from lenet.training.own import add_own, keep_own, keep_start, load_start, read_own
 
@@ -89,8 +91,6 @@ def test_own_pictures_join_the_data_set_and_what_is_held_out_does_not(
 
 
 def test_a_run_begins_with_the_weights_it_is_given(tmp_path: Path) -> None:
-    from lenet.reader import pretrained_model
-
     run = create_run(tmp_path / "run", "robust", RECIPES["robust"], 0)
     with pretrained_model() as ours:
         keep_start(run, ours)
@@ -125,6 +125,78 @@ def test_lenet_train_fine_tunes_on_a_persons_pictures(
     assert record["val_accuracy"] == 1
     assert main(["evaluate", "runs/robust-seed0", "--images", str(pictures), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] > 0.9
+
+
+def test_a_handful_of_pictures_does_not_set_the_temperature(
+    tiny_mnist: None, pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    arguments = ["train", "robust", "--images", str(pictures), "--start", "pretrained", *TINY]
+    assert main([*arguments, "--out", str(out)]) == 0
+    with pretrained_model() as ours:
+        expected = load_model(ours)[1].temperature
+    assert load_model(out)[1].temperature == expected
+
+
+def test_a_run_killed_before_its_pictures_were_copied_is_resumed_with_them(
+    tiny_mnist: None, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    with monkeypatch.context() as killed:
+
+        def die(*arguments: object) -> None:
+            raise KeyboardInterrupt
+
+        killed.setattr("lenet.training.own.keep_own", die)
+        arguments = ["train", "robust", "--images", str(pictures), "--start", "pretrained", *TINY]
+        assert main([*arguments, "--out", str(out)]) == 130
+    assert main(["train", "--resume", "--out", str(out), "--quiet"]) == 0
+    record = read_run_record(out / "record.json")
+    assert set(record.data_sha256) == {"train", "test", "own", "start"}
+    report = (out / "report.html").read_text()
+    assert f"--images {pictures} --start pretrained" in report
+
+
+def test_evaluate_scores_the_images_that_the_run_held(
+    tiny_mnist: None, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    arguments = ["train", "--images", str(pictures), "--num-val", "20", "--num-train", "30"]
+    assert main([*arguments, "--epochs", "1", "--quiet", "--out", str(out)]) == 0
+    record = read_run_record(out / "record.json")
+    capsys.readouterr()
+    for split in ("train", "val"):
+        assert main(["evaluate", str(out), "--split", split, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["num_images"] == record.scores[split].num_images
+        assert found["loss"] == record.scores[split].loss
+    elsewhere = tmp_path / "model.safetensors"
+    elsewhere.write_bytes((out / "model.safetensors").read_bytes())
+    assert main(["evaluate", str(elsewhere), "--split", "train"]) == 1
+    assert "run directory" in capsys.readouterr().err
+
+
+def test_copies_of_a_picture_are_on_one_side_of_the_cut(pictures: Path) -> None:
+    for label in "17":
+        for number in range(10):
+            draw(label, number).save(pictures / label / f"copy-{number}.png")
+    draw("1", 0).save(pictures / "7" / "1.bmp")  # under another label, too
+    own = read_own(pictures, CLASSES, lambda path, error: None)
+    keys = [image.numpy().tobytes() for image in own.images]
+    held = {key for key, out in zip(keys, own.held_out.tolist(), strict=True) if out}
+    trained = {key for key, out in zip(keys, own.held_out.tolist(), strict=True) if not out}
+    assert held
+    assert not held & trained
+
+
+def test_too_few_pictures_to_hold_any_out_are_told(
+    tiny_mnist: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "few" / "7").mkdir(parents=True)
+    draw("7", 0).save(tmp_path / "few" / "7" / "a.png")
+    arguments = ["train", "--images", str(tmp_path / "few"), "--epochs", "1", "--num-val", "20"]
+    assert main([*arguments, "--quiet", "--out", str(tmp_path / "run")]) == 0
+    assert "none is held out, and val figures are of mnist alone" in caplog.text
 
 
 def test_what_can_not_start_leaves_no_run(

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -224,6 +224,51 @@ def test_a_damaged_state_is_one_clear_error(content: bytes, make: Callable[..., 
         train(open_run(path))
 
 
+def mutations(state: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The right kind of file with a wrong content, in many places."""
+    values: list[Any] = [None, 7, "x", [], {}, [{}], {"epoch": 1}, torch.zeros(2)]
+    for value in values:
+        for key in state:
+            if key != "average" or value is not None:
+                yield {**state, key: value}
+        for key in ("state", "param_groups"):
+            yield {**state, "optimizer": {**state["optimizer"], key: value}}
+        name = next(iter(state["model"]))
+        yield {**state, "model": {**state["model"], name: value}}
+    yield {**state, "epochs": state["epochs"] * 2}
+    yield {k: v for k, v in state.items() if k != "epochs"}
+
+
+def test_a_state_of_the_wrong_content_is_one_clear_error(make: Callable[..., Path]) -> None:
+    path = make("run")
+    expected = (path / MODEL).read_bytes()
+    (path / "record.json").unlink()
+    state = torch.load(path / STATE, weights_only=True)
+    refused = 0
+    for changed in mutations(state):
+        torch.save(changed, path / STATE)
+        try:
+            train(open_run(path))
+            (path / "record.json").unlink()
+        except CheckpointError as error:
+            assert "resume.pt" in str(error)  # noqa: PT017  # some are no damage
+            refused += 1
+    assert refused > 40
+    # As the message says, without the file it trains from the start.
+    (path / STATE).unlink()
+    train(open_run(path))
+    assert (path / MODEL).read_bytes() == expected
+
+
+def test_a_second_command_into_a_run_leaves_its_files_alone(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "run", "default", SMALL, 0)
+    half = run.path / ".resume.pt.0123.tmp"
+    half.write_bytes(b"being written by the first")
+    with pytest.raises(RunError, match="found a run"):
+        create_run(run.path, "default", SMALL, 0)
+    assert half.exists()
+
+
 def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "letters.txt").write_text("dear")
     with pytest.raises(RunError, match="found other files"):
@@ -290,6 +335,24 @@ def test_a_full_disk_leaves_the_run_resumable(
             train(run)
     train(run)
     assert (run.path / MODEL).read_bytes() == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_FSIZE")
+def test_a_state_that_does_not_fit_the_disk_is_one_clear_error(
+    everywhere: dict[str, str], tmp_path: Path
+) -> None:
+    """torch.save raises an error of its own where a write fails."""
+    code = (
+        "import resource, sys; from lenet.cli import main;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));"
+        f"sys.exit(main(['train', '--epochs', '1', '--quiet', '--out', {str(tmp_path / 'run')!r}]))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=everywhere, capture_output=True, text=True
+    )
+    assert found.returncode == 1
+    assert "Traceback" not in found.stderr
+    assert "can't write this run" in found.stderr
 
 
 @pytest.mark.parametrize("name", RECIPES)

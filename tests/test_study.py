@@ -10,16 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from lenet import cli
 from lenet.errors import DataError, DivergenceError, RecipeError, RunError
 from lenet.recipes import RECIPES, Recipe
-from lenet.records import read_study_record, summarize_images
+from lenet.records import read_study_record, summarize_images, summarize_runs
+from lenet.schema import RunFigures, SweepPoint
 from lenet.study import SeedTask, parse_sweep, run_study, run_sweep
 from lenet.study.figure import sweep_figure
 from lenet.study.processes import run_in_processes, share_cores
+from lenet.study.sweep import _best, _sentence
 from lenet.study.tasks import Outcome, run_task
 from lenet.study.view import StudyView
 
@@ -225,7 +228,7 @@ def test_a_sweep_is_read_by_the_type_of_its_field(text: str, expected: tuple[str
         ("pooling=mean", "Invalid enum value"),
         ("test_as_validation=maybe", "Expected `bool`"),
         ("lr=1e-3,0.001", "must not name a value twice"),
-        ("lr=-1", "`lr` (=-1.0): Expected"),
+        ("lr=-1", "`lr` (='-1'): Expected"),
         ("num_val=0,20", "at least 1"),
     ],
 )
@@ -294,9 +297,30 @@ def test_what_is_not_shown_to_be_worse_is_named(tmp_path: Path, tiny_mnist: None
     )
     assert record.best == 2
     assert sentence.startswith("activation=silu is best on the validation images: 98.20%")
-    assert sentence.endswith("not shown to be worse, paired over 3 seeds: activation=tanh, "
-                             "activation=relu.")  # fmt: skip
+    assert sentence.endswith(
+        "not shown to be worse, paired over 3 seeds and corrected for 3 settings: "
+        "activation=tanh, activation=relu."
+    )
     assert sweep_figure(record).axes[0].get_xlabel() == "activation"
+
+
+@pytest.mark.parametrize("num_settings", [4, 8])
+def test_equal_settings_are_seldom_shown_to_differ(num_settings: int) -> None:
+    """5 % of sweeps at most, however many settings the best one was chosen from."""
+    rng = np.random.default_rng(0)
+    shown = 0
+    for _ in range(300):
+        points = []
+        for setting in range(num_settings):
+            runs = [RunFigures(seed=s, val_accuracy=rng.normal(0.98, 0.001)) for s in range(5)]
+            summary = summarize_runs(runs)
+            points.append(
+                SweepPoint(values={"lr": setting}, summary=summary, runs=tuple(runs), failed={})
+            )
+        sentence = _sentence(points, _best(points))
+        listed = sentence.partition("settings: ")[2].count("lr=")
+        shown += listed < num_settings - 1
+    assert shown <= 0.05 * 300 + 8  # two standard deviations more
 
 
 def test_a_setting_that_fails_is_no_reason_to_stop(tmp_path: Path, tiny_mnist: None) -> None:

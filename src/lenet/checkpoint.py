@@ -107,7 +107,10 @@ def load_model(path: Path) -> tuple[Network, ModelCard]:
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a resume state (plain values and tensors), whole or not at all."""
     with replacing(path) as temporary:
-        torch.save(state, temporary)
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:  # torch's own, such as for a full disk
+            raise OSError(f"{path.name}: {error}") from None
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ before the argument parser, let alone torch, has loaded.
 """
 
 import _thread
+import errno
 import logging
 import os
 import signal
@@ -100,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _no_interrupt_inside_imports(is_process=argv is None):
             module = import_module(MODULES.get(arguments[0], "lenet.commands"))
             status: int = getattr(module, arguments[0])(arguments[1:])
+            sys.stdout.flush()
     except LeNetError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return EXIT_ERROR
@@ -107,13 +109,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(printable(str(error)) or "interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader has enough. Without this, Python complains once more as it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_ERROR
+        return _end_output()  # the reader has enough
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"error: the output can't be written: {error.strerror}", file=sys.stderr)
+        return _end_output()
     except SystemExit as stop:
         # The argument parser's own: 0 after --help, 2 after wrong usage.
         return stop.code if isinstance(stop.code, int) else EXIT_USAGE
     return status
+
+
+def _end_output() -> int:
+    """Drop what is left to print: Python would complain once more as it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_ERROR
 
 
 @contextmanager

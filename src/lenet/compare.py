@@ -36,7 +36,7 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What two recipes' test accuracies say."""
+    """What the test accuracies of two recipes, or of two runs, say."""
 
     a: str
     b: str
@@ -73,6 +73,9 @@ def compare(a: Path, b: Path) -> Comparison:
     pairs = tuple(_pair(seed, runs_a[seed], runs_b[seed], (a, b)) for seed in seeds)
     if len(pairs) == 1 and pairs[0].p_value is None:
         raise RunError(f"{a} and {b} share one seed and have no predictions: nothing to pair")
+    if len(pairs) == 1:
+        # A run is not its recipe: another seed would do better or worse.
+        name_a, name_b = (f"the run {path} ({name})" for path, name in ((a, name_a), (b, name_b)))
     low, high = _interval(pairs)
     difference = sum(p.b_accuracy - p.a_accuracy for p in pairs) / len(pairs)
     names = (name_a, name_b) if name_a != name_b else (str(a), str(b))
@@ -188,8 +191,13 @@ def _sentence(
     else:
         (pair,) = pairs
         shown = pair.p_value is not None and pair.p_value < SIGNIFICANCE
-        points += f", over the test images of one run; McNemar's p = {pair.p_value:.3f})"
+        points += f", over the test images; McNemar's p = {pair.p_value:.3f})"
     if not shown:
         return f"No difference shown between {a} and {b}: {points}."
     better, worse = (b, a) if difference > 0 else (a, b)
+    if len(pairs) == 1:
+        return (
+            f"{better} reads more test images than {worse}, by {points}. Of their recipes this "
+            "says nothing: two seeds of one recipe differ as well. `lenet study` compares recipes."
+        )
     return f"{better} is better than {worse} by {points}."

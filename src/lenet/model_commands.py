@@ -7,22 +7,26 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lenet.errors import RecipeError
 from lenet.options import EvaluateOptions, ExportOptions, parse
 from lenet.schema import to_json
 
 if TYPE_CHECKING:
-    from lenet.schema import Scores
+    from lenet.data.digits import Digits
+    from lenet.schema import ModelCard, Scores
 
 
 def evaluate(arguments: Sequence[str]) -> int:
     """Score a model."""
     options = parse(EvaluateOptions, "evaluate", arguments)
-    if options.images is not None:
-        return _evaluate_pictures(options.model, options.images, as_json=options.json)
-    scores = _evaluate(options)
+    from lenet.reader import named_model
+
+    with named_model(options.model) as model:
+        if options.images is not None:
+            return _evaluate_pictures(model, options.images, as_json=options.json)
+        scores = _evaluate(options, model)
     if options.json:
         print(to_json(scores))
         return 0
@@ -42,8 +46,7 @@ def _evaluate_pictures(model: Path, images: Path, *, as_json: bool) -> int:
     from lenet.images.labelled import find_labelled
     from lenet.reader import Reader
 
-    is_ours = str(model) == "pretrained" and not model.exists()
-    reader = Reader.from_pretrained() if is_ours else Reader.from_model(model)
+    reader = Reader.from_model(model)
     labelled = find_labelled(images)
     wrong, unreadable = [], 0
     for path, label in labelled:
@@ -79,35 +82,28 @@ def _evaluate_pictures(model: Path, images: Path, *, as_json: bool) -> int:
     return 1 if unreadable else 0
 
 
-def _evaluate(options: EvaluateOptions) -> "Scores":
+def _evaluate(options: EvaluateOptions, model_path: Path) -> "Scores":
     import torch
     from rich.console import Console
 
     from lenet.checkpoint import load_model
     from lenet.console import DownloadBar
-    from lenet.data import load, split_validation
+    from lenet.data import load
     from lenet.device import choose_device
     from lenet.evaluation import evaluate as evaluate_model
     from lenet.training.engines import choose_engine
 
-    model, card = load_model(options.model)
+    model, card = load_model(model_path)
     device = choose_device(options.device)
     # As a run scores itself, so that the figures are the same to the last digit.
     torch.set_num_threads(1)
     progress = DownloadBar(Console(stderr=True))
-    num_val = card.recipe.get("num_val", 0)
-    if options.split == "val" and not num_val:
-        raise RecipeError(f"{options.model}: trained on all images, so it has no val split")
-    digits = load(
-        card.dataset,
-        "test" if options.split == "test" else "train",
-        data_dir=options.data_dir,
-        progress=progress,
-    )
+    where: dict[str, Any] = {"data_dir": options.data_dir, "progress": progress}
+    if options.split == "test":
+        digits = load(card.dataset, "test", **where)
+    else:
+        digits = _training_split(options, card, where)
     progress.close()
-    if options.split != "test" and num_val:
-        train_part, val_part = split_validation(digits, num_val)
-        digits = val_part if options.split == "val" else train_part
     model = model.to(device)
     engine = choose_engine(options.engine, model)
     return evaluate_model(
@@ -118,6 +114,31 @@ def _evaluate(options: EvaluateOptions) -> "Scores":
         device=device,
         takes_bytes=engine is not None,
     )
+
+
+def _training_split(options: EvaluateOptions, card: "ModelCard", where: Any) -> "Digits":
+    """Return the images that a model's run trained on, or those that it held out."""
+    from lenet.recipes import from_dict
+    from lenet.training import open_run
+    from lenet.training.directory import RECIPE_FILE
+    from lenet.training.splits import cut_splits, load_splits
+
+    model = options.model
+    folder = model if model.is_dir() else model.parent
+    if (folder / RECIPE_FILE).is_file():
+        splits = load_splits(open_run(folder), **where)
+        train, val = splits.train, splits.val
+    elif card.images is not None:
+        raise RecipeError(
+            f"{model}: was trained on {card.images} too, which are in its run directory: name that"
+        )
+    else:
+        train, val = cut_splits(from_dict(card.recipe, source=str(model)), **where)
+    if options.split == "train":
+        return train
+    if val is None:
+        raise RecipeError(f"{model}: trained on all images, so it has no val split")
+    return val
 
 
 def export(arguments: Sequence[str]) -> int:

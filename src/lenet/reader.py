@@ -283,6 +283,16 @@ def pretrained_model() -> Iterator[Path]:
         yield path
 
 
+@contextmanager
+def named_model(name: str | Path) -> Iterator[Path]:
+    """Yield the path of a model that a user names: `pretrained` is the package's own."""
+    if str(name) == "pretrained" and not Path(name).exists():
+        with pretrained_model() as path:
+            yield path
+    else:
+        yield Path(name)
+
+
 def describe_digit(name: str, digit: Digit, reject: float) -> dict[str, Any]:
     """Return what is told of a picture: plain values by column.
 

@@ -1,6 +1,7 @@
 """A run directory to figures and one self-contained HTML file."""
 
 import base64
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -204,6 +205,9 @@ def _command(record: RunRecord) -> str:
         for key, value in record.recipe.items()
         if base is not None and getattr(base, key) != value
     ]
+    for name in ("images", "start"):
+        if getattr(record, name) is not None:
+            flags.append(f"--{name} {shlex.quote(getattr(record, name))}")
     return " ".join(["lenet train", record.recipe_name, f"--seed {record.seed}", *flags])
 
 

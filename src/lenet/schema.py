@@ -112,6 +112,8 @@ class ModelCard:
     recipe: dict[str, Plain] = field(default_factory=dict)
     seed: int = 0
     epochs: int = 0
+    images: str | None = None
+    """As in `RunFile`: the user's own pictures that it was trained on too."""
     scores: CardScores = field(default_factory=CardScores)
     lenet_version: str = ""
 
@@ -131,6 +133,8 @@ def encode_card(card: ModelCard) -> str:
     """Return a card as JSON with sorted keys, so that equal models are equal files."""
     values = msgspec.to_builtins(card)
     values["scores"] = {k: v for k, v in values["scores"].items() if v is not None}
+    if card.images is None:
+        del values["images"]
     return msgspec.json.encode(values, order="sorted").decode()
 
 
@@ -150,6 +154,10 @@ class RunFile:
     recipe_name: str
     seed: Annotated[int, Meta(ge=0, lt=2**32)]
     recipe: dict[str, Plain]
+    images: str | None = None
+    """The user's own pictures, as named on the command line."""
+    start: str | None = None
+    """The model whose weights the run begins with, as named there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,6 +258,9 @@ class RunRecord:
     command: str
     test_wrong: tuple[Count, ...] | None = None
     """Places of the test images that the finished model misreads; None in older records."""
+    images: str | None = None
+    """As in `RunFile`."""
+    start: str | None = None
 
     def __post_init__(self) -> None:
         """Check that the splits that every run has are there."""
@@ -282,8 +293,7 @@ class Summary:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunFigures:
+class RunFigures(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The figures of a run that a study keeps; those of the test images are not in a sweep."""
 
     seed: int

@@ -4,6 +4,7 @@ stdout holds the result, stderr all else.
 """
 
 import logging
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -112,7 +113,12 @@ def _find_run(options: TrainOptions, name: str, arguments: Sequence[str]) -> "Ru
     from lenet.training.distributed import is_restart, is_under_torchrun
 
     if options.resume:
-        return _run_to_resume(options, name, arguments)
+        from lenet.training.own import gather
+
+        run = _run_to_resume(options, name, arguments)
+        if not run.is_finished:
+            gather(run, _complain)
+        return run
     if is_under_torchrun():
         # It starts the same command anew when a process ended or a machine came or went.
         paths = [options.out] if options.out else _default_paths(name, options.seed or 0)[:-1]
@@ -173,30 +179,22 @@ def _new_run(options: TrainOptions, name: str) -> "Run":
 def _create_run(path: Path, name: str, options: TrainOptions) -> "Run":
     """Make a run directory with all that is to be trained on in it, or none."""
     from lenet.training import create_run
+    from lenet.training.own import gather
 
-    if options.images is None and options.start is None:
-        return create_run(path, name, options.settings, options.seed or 0)
-    import shutil
-
-    from lenet.data.sources import find_dataset
-    from lenet.reader import pretrained_model
-    from lenet.training.own import keep_own, keep_start, read_own
-
-    settings = without_teachers(options.settings)
-    if settings != options.settings:
+    settings, images, start = options.settings, options.images, options.start
+    if (images or start) and settings.teachers:
+        settings = without_teachers(settings)
         print("note: learning from labels alone; teachers would not see this", file=sys.stderr)
-    own = None
-    if options.images is not None:
-        classes = find_dataset(settings.dataset).classes
-        own = read_own(options.images, classes, _complain)
-    run = create_run(path, name, settings, options.seed or 0)
+    run = create_run(
+        path,
+        name,
+        settings,
+        options.seed or 0,
+        images=None if images is None else str(images),
+        start=None if start is None else str(start),
+    )
     try:
-        if own is not None:
-            keep_own(run, own)
-        if options.start is not None:
-            is_ours = str(options.start) == "pretrained" and not options.start.exists()
-            with pretrained_model() as ours:
-                keep_start(run, ours if is_ours else options.start)
+        gather(run, _complain)
     except LeNetError:
         shutil.rmtree(path)  # made above, so that nobody else's files are in it
         raise

@@ -202,7 +202,8 @@ def _draw(
         size = min(batch_size, len(labels) - start)
         mine = slice(start + size * rank // world_size, start + size * (rank + 1) // world_size)
         if sample is not None:
-            places = torch.arange(mine.start, mine.stop) if indices is None else indices[mine]
+            every = torch.arange(mine.start, mine.stop, device=images.device)
+            places = every if indices is None else indices[mine]
             yield sample(places)
         elif indices is None:
             yield images[mine], labels[mine]

@@ -1,5 +1,6 @@
 """One recipe under several settings: chosen on validation images, never on the test images."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from itertools import product
@@ -8,14 +9,15 @@ from typing import Any
 
 import msgspec
 
+from lenet.compare import SIGNIFICANCE
 from lenet.errors import LeNetError, RecipeError
 from lenet.recipes import Recipe
 from lenet.records import (
     SWEEP_FILE,
     command_line,
     environment,
+    paired_p_value,
     run_figures,
-    summarize,
     summarize_runs,
     write_record,
 )
@@ -152,7 +154,9 @@ def name_of(values: Mapping[str, Any]) -> str:
 
 def _point(values: dict[str, Any], outcomes: Mapping[int, RunRecord | LeNetError]) -> SweepPoint:
     runs = tuple(
-        replace(run_figures(record), test_accuracy=None, test_loss=None, test_wrong=None)
+        msgspec.structs.replace(
+            run_figures(record), test_accuracy=None, test_loss=None, test_wrong=None
+        )
         for record in outcomes.values()
         if isinstance(record, RunRecord)
     )
@@ -182,14 +186,17 @@ def _sentence(points: Sequence[SweepPoint], best: int | None) -> str:
         return f"{says}."
     if accuracy.n == 1:
         return f"{says}; one seed says nothing about chance."
-    near = [name_of(point.values) for point in rivals if not _is_shown_worse(point, chosen)]
+    # The best was chosen by looking at all, so every pair of settings counts as compared.
+    level = SIGNIFICANCE / math.comb(len(rivals) + 1, 2)
+    near = [name_of(point.values) for point in rivals if not _is_shown_worse(point, chosen, level)]
+    how = f"paired over {accuracy.n} seeds and corrected for {len(rivals) + 1} settings"
     if not near:
-        return f"{says}; every other setting is shown to be worse, paired over {accuracy.n} seeds."
-    return f"{says}; not shown to be worse, paired over {accuracy.n} seeds: {', '.join(near)}."
+        return f"{says}; every other setting is shown to be worse, {how}."
+    return f"{says}; not shown to be worse, {how}: {', '.join(near)}."
 
 
-def _is_shown_worse(point: SweepPoint, chosen: SweepPoint) -> bool:
-    """Say whether the 95 % interval of the difference, paired over seeds, leaves out 0."""
+def _is_shown_worse(point: SweepPoint, chosen: SweepPoint, level: float) -> bool:
+    """Return whether Student's t test of the differences, paired over seeds, is below a level."""
     pairs = zip(point.runs, chosen.runs, strict=True)
     differences = [(b.val_accuracy or 0.0) - (a.val_accuracy or 0.0) for a, b in pairs]
-    return summarize(differences).interval[0] > 0
+    return paired_p_value(differences) < level

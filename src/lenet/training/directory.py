@@ -8,7 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lenet.errors import LeNetError, RecipeError, RunError
-from lenet.files import remove_temporaries, write_text
+from lenet.files import TEMPORARY_SUFFIX, write_text
 from lenet.recipes import Recipe, from_dict
 from lenet.records import METRICS_FILE, RECORD_FILE
 from lenet.schema import RunFile, read, to_json
@@ -25,6 +25,10 @@ class Run:
     recipe_name: str
     recipe: Recipe
     seed: int
+    images: str | None = None
+    """The user's own pictures, as named on the command line; copied into the folder."""
+    start: str | None = None
+    """The model whose weights the run begins with; copied too."""
 
     @property
     def is_finished(self) -> bool:
@@ -53,7 +57,15 @@ class Run:
             return 0
 
 
-def create_run(path: Path, recipe_name: str, recipe: Recipe, seed: int) -> Run:
+def create_run(
+    path: Path,
+    recipe_name: str,
+    recipe: Recipe,
+    seed: int,
+    *,
+    images: str | None = None,
+    start: str | None = None,
+) -> Run:
     """Make a run directory.
 
     Raises:
@@ -61,11 +73,13 @@ def create_run(path: Path, recipe_name: str, recipe: Recipe, seed: int) -> Run:
     """
     if not 0 <= seed < 2**32:
         raise RecipeError(f"`seed` (={seed}) must be between 0 and 2**32 - 1")
-    content = RunFile(recipe_name=recipe_name, seed=seed, recipe=asdict(recipe))
+    content = RunFile(
+        recipe_name=recipe_name, seed=seed, recipe=asdict(recipe), images=images, start=start
+    )
     with errors_named(path):
         path.mkdir(parents=True, exist_ok=True)
-        remove_temporaries(path)
-        if any(path.iterdir()):
+        # Half-written files are left alone: they may be those of a process that trains here.
+        if any(file.suffix != TEMPORARY_SUFFIX for file in path.iterdir()):
             is_run = (path / RECIPE_FILE).is_file()
             raise RunError(
                 f"{path}: expected a new or empty folder, found "
@@ -73,7 +87,7 @@ def create_run(path: Path, recipe_name: str, recipe: Recipe, seed: int) -> Run:
                 + ", `--out` names another folder"
             )
         write_text(path / RECIPE_FILE, to_json(content, indent=1) + "\n")
-    return Run(path=path, recipe_name=recipe_name, recipe=recipe, seed=seed)
+    return open_run(path)
 
 
 def open_run(path: Path) -> Run:
@@ -88,7 +102,14 @@ def open_run(path: Path) -> Run:
         raise RunError(f"{path}: not a run directory: no {RECIPE_FILE} in it")
     content = read(file, RunFile)
     recipe = from_dict(content.recipe, source=str(file))
-    return Run(path=path, recipe_name=content.recipe_name, recipe=recipe, seed=content.seed)
+    return Run(
+        path=path,
+        recipe_name=content.recipe_name,
+        recipe=recipe,
+        seed=content.seed,
+        images=content.images,
+        start=content.start,
+    )
 
 
 @contextmanager

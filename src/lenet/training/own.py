@@ -6,6 +6,7 @@ label's pictures is held out and scored in place of the recipe's val split.
 """
 
 import hashlib
+import logging
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,13 +20,17 @@ from torch import Tensor
 
 from lenet.checkpoint import find_model, load_model
 from lenet.data.digits import Digits
+from lenet.data.sources import find_dataset
 from lenet.errors import CheckpointError, PictureError, RecipeError, RunError
 from lenet.files import replacing
 from lenet.images.decode import read_picture
 from lenet.images.labelled import find_labelled
 from lenet.images.normalize import normalize
 from lenet.models import LeNet5, Network
+from lenet.reader import named_model
 from lenet.training.directory import Run
+
+logger = logging.getLogger(__name__)
 
 OWN_FILE = "own.safetensors"
 START_FILE = "start.safetensors"
@@ -78,14 +83,38 @@ def read_own(
         keys.append(hashlib.sha256(image.tobytes()).digest())
     if not images:
         raise PictureError(f"{source}: no picture with a digit in it")
-    held_out = torch.zeros(len(images), dtype=torch.bool)
+    # By content, so that the same pictures are held out under any name, and all copies of one.
+    held: set[bytes] = set()
     for number in set(labels):
-        # By content, so that the same pictures are held out under any name.
-        places = sorted((keys[i], i) for i, other in enumerate(labels) if other == number)
-        held_out[[i for _, i in places[: len(places) // HELD_OUT]]] = True
+        alike = sorted({key for key, label in zip(keys, labels, strict=True) if label == number})
+        held.update(alike[: len(alike) // HELD_OUT])
     return OwnDigits(
-        images=torch.from_numpy(np.stack(images)), labels=torch.tensor(labels), held_out=held_out
+        images=torch.from_numpy(np.stack(images)),
+        labels=torch.tensor(labels),
+        held_out=torch.tensor([key in held for key in keys]),
     )
+
+
+def gather(run: Run, on_error: Callable[[Path, PictureError], None]) -> None:
+    """Copy the pictures and the model that a run was asked to use into its folder, if not done yet.
+
+    Raises:
+        PictureError: The pictures can't be used; see `read_own`.
+        CheckpointError: The model can't be used; see `keep_start`.
+        RunError: The folder can't be written.
+    """
+    if run.start is not None and not (run.path / START_FILE).is_file():
+        with named_model(run.start) as model:
+            keep_start(run, model)
+    if run.images is not None and not (run.path / OWN_FILE).is_file():
+        classes = find_dataset(run.recipe.dataset).classes
+        own = read_own(Path(run.images), classes, on_error)
+        keep_own(run, own)
+        if not own.held_out.any():
+            logger.warning(
+                "%s has fewer than %d different pictures of each label: none is held out, and val "
+                "figures are of %s alone", run.images, HELD_OUT, run.recipe.dataset,
+            )  # fmt: skip
 
 
 def keep_own(run: Run, own: OwnDigits) -> None:
@@ -131,6 +160,7 @@ def add_own(run: Run, train: Digits, val: Digits | None) -> tuple[Digits, Digits
     """
     path = run.path / OWN_FILE
     if not path.is_file():
+        _require_none(run, run.images)
         return train, val
     try:
         tensors = load_file(path)
@@ -161,6 +191,12 @@ def add_own(run: Run, train: Digits, val: Digits | None) -> tuple[Digits, Digits
     return joined, own_val
 
 
+def start_temperature(run: Run) -> float | None:
+    """Return the temperature of the model that a run begins with, if it names one that has it."""
+    path = run.path / START_FILE
+    return load_model(path)[1].scores.temperature if path.is_file() else None
+
+
 def load_start(run: Run, network: Network) -> None:
     """Give a network the weights that a run begins with, if its folder names any.
 
@@ -168,12 +204,21 @@ def load_start(run: Run, network: Network) -> None:
     """
     path = run.path / START_FILE
     if not path.is_file():
+        _require_none(run, run.start)
         return
     _check_start(run, path)
     wanted = network.state_dict()
     for name, tensor in load_model(path)[0].state_dict().items():
         wanted[name].zero_()
         wanted[name][tuple(slice(size) for size in tensor.shape)] = tensor
+
+
+def _require_none(run: Run, wanted: str | None) -> None:
+    if wanted is not None:
+        raise RunError(
+            f"{run.path}: {wanted} was not copied into it; "
+            f"`lenet train --resume --out {run.path}` does so"
+        )
 
 
 def _check_start(run: Run, model: Path) -> None:

@@ -21,6 +21,10 @@ from lenet.records import (
 )
 from lenet.schema import CardScores, EpochScores, ModelCard, RunRecord, Scores
 from lenet.training.directory import Run
+from lenet.training.own import start_temperature
+
+MIN_CALIBRATION = 1000
+"""Images that a temperature is fitted on, at least: on 20, it can be off by a factor of 9."""
 
 
 def write_results(
@@ -29,6 +33,7 @@ def write_results(
     splits: Sequence[Digits],
     epochs: Sequence[EpochScores],
     *,
+    calibration: Digits | None,
     logits_of: Callable[[Tensor], Tensor],
     earlier_s: float,
     num_sessions: int,
@@ -43,6 +48,7 @@ def write_results(
         model: What was trained.
         splits: What to score, the test images last.
         epochs: What was measured on the way.
+        calibration: Images to fit the temperature on, which were not trained on.
         logits_of: (N, 28, 28) uint8 to (N, num_classes) float32 on the CPU.
         earlier_s: What the training of its teachers took.
         num_sessions: How many processes had a part in it.
@@ -51,12 +57,13 @@ def write_results(
         data_sha256: By split.
     """
     scores: dict[str, Scores] = {}
-    # Of a run without a val split nothing is known but the test images, which calibrate nothing.
-    temperature = None
+    # The test images calibrate nothing, and neither does a handful of pictures: without enough
+    # others, the temperature stays that of the model the run began with.
+    temperature = start_temperature(run)
+    if calibration is not None and len(calibration) >= MIN_CALIBRATION:
+        temperature = fit_temperature(logits_of(calibration.images), calibration.labels)
     for digits in splits:
         logits = logits_of(digits.images)
-        if digits.split == "val":
-            temperature = fit_temperature(logits, digits.labels)
         scores[digits.split] = score_logits(logits, digits.labels, split=digits.split)
     # The test split came last: these are its logits.
     wrong = (logits.argmax(1) != splits[-1].labels).nonzero().flatten().tolist()
@@ -89,6 +96,8 @@ def write_results(
         environment=environment(),
         command=command_line(),
         test_wrong=tuple(wrong),
+        images=run.images,
+        start=run.start,
     )
     write_record(run.path / RECORD_FILE, record)
     return record
@@ -106,6 +115,7 @@ def _card(
         recipe=asdict(run.recipe),
         seed=run.seed,
         epochs=num_epochs,
+        images=run.images,
         scores=figures,
         lenet_version=__version__,
     )

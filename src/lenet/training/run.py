@@ -13,6 +13,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import torch
 from filelock import Timeout
 from torch import Tensor
@@ -151,6 +152,7 @@ class _Session:
         progress = None if watcher is None else watcher.download
         splits = load_splits(run, data_dir=data_dir, progress=progress)
         self.train, self.val, self.test = splits.train, splits.val, splits.test
+        self.calibration = splits.calibration
         self.data_sha256 = splits.sha256
         # What a resumed run must find unchanged.
         self.identity = {"recipe": asdict(recipe), "seed": run.seed, "data": self.data_sha256}
@@ -192,13 +194,15 @@ class _Session:
             self.optimizer.load_state_dict(state["optimizer"])
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
-            self.epochs = [EpochScores(**epoch) for epoch in state["epochs"]]
-            self.num_sessions = state["num_sessions"] + 1
-        except (KeyError, TypeError, RuntimeError, ValueError) as error:
-            if isinstance(error, CheckpointError):
-                raise
+            self.epochs = msgspec.convert(state["epochs"], list[EpochScores])
+            if not 0 < len(self.epochs) <= self.run.recipe.epochs:
+                raise ValueError(f"{len(self.epochs)} of {self.run.recipe.epochs} epochs")
+            self.num_sessions = msgspec.convert(state["num_sessions"], int) + 1
+        except CheckpointError:
+            raise
+        except Exception as error:  # torch's loaders raise anything for content of the wrong form
             raise CheckpointError(
-                f"{path}: not a resume state of this version of lenet ({error}); "
+                f"{path}: not a resume state of this run ({type(error).__name__}: {error}); "
                 "delete it to train from the start"
             ) from None
         # The state is the truth; a kill may have come before the line or between the two.
@@ -327,6 +331,7 @@ class _Session:
             fold_rubbish(self.result) if has_rubbish else self.result,
             [digits for digits in (self.train, self.val, self.test) if digits is not None],
             self.epochs,
+            calibration=self.calibration,
             logits_of=logits_of,
             earlier_s=time_of(self.teachers),
             num_sessions=self.num_sessions,

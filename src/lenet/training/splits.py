@@ -6,6 +6,7 @@ from pathlib import Path
 from lenet.data.digits import Digits, load, split_validation, subset
 from lenet.data.download import Progress
 from lenet.errors import RecipeError
+from lenet.recipes import Recipe
 from lenet.training.directory import Run
 from lenet.training.own import OWN_FILE, START_FILE, add_own
 from lenet.training.reproducible import file_fingerprint, fingerprint
@@ -18,6 +19,8 @@ class Splits:
     train: Digits
     val: Digits | None
     test: Digits
+    calibration: Digits | None
+    """The val part of the data set itself, which a person's own pictures replace in `val`."""
     sha256: dict[str, str]
     """Of the data set's splits before any were cut or joined, and of the run's own files."""
 
@@ -30,9 +33,27 @@ def load_splits(run: Run, *, data_dir: Path | None, progress: Progress | None) -
         RecipeError: The data set has too few images for the recipe.
         CheckpointError: The pictures in the run's folder are damaged.
     """
-    recipe = run.recipe
+    data = load(run.recipe.dataset, "train", data_dir=data_dir, progress=progress)
+    test = load(run.recipe.dataset, "test", data_dir=data_dir, progress=progress)
+    train, val = _cut(run.recipe, data)
+    sha256 = {digits.split: fingerprint(digits) for digits in (data, test)}
+    for name in (OWN_FILE, START_FILE):
+        if (run.path / name).is_file():
+            sha256[Path(name).stem] = file_fingerprint(run.path / name)
+    calibration = val
+    train, val = add_own(run, train, val)
+    return Splits(train=train, val=val, test=test, calibration=calibration, sha256=sha256)
+
+
+def cut_splits(
+    recipe: Recipe, *, data_dir: Path | None, progress: Progress | None
+) -> tuple[Digits, Digits | None]:
+    """Return the train and val splits of a recipe, from the data set alone."""
     data = load(recipe.dataset, "train", data_dir=data_dir, progress=progress)
-    test = load(recipe.dataset, "test", data_dir=data_dir, progress=progress)
+    return _cut(recipe, data)
+
+
+def _cut(recipe: Recipe, data: Digits) -> tuple[Digits, Digits | None]:
     train, val = data, None
     if recipe.num_val:
         if recipe.num_val >= len(data):
@@ -47,9 +68,4 @@ def load_splits(run: Run, *, data_dir: Path | None, progress: Progress | None) -
                 "training images"
             )
         train = subset(train, recipe.num_train)
-    sha256 = {digits.split: fingerprint(digits) for digits in (data, test)}
-    for name in (OWN_FILE, START_FILE):
-        if (run.path / name).is_file():
-            sha256[Path(name).stem] = file_fingerprint(run.path / name)
-    train, val = add_own(run, train, val)
-    return Splits(train=train, val=val, test=test, sha256=sha256)
+    return train, val
