@@ -26,7 +26,8 @@ pytestmark = pytest.mark.real
 @pytest.mark.parametrize("name", SMALL)
 def test_a_benchmark_runs(name: str, tmp_path: Path) -> None:
     script, _, part = name.partition("-")
-    command = [sys.executable, BENCHMARKS / f"{script}.py", *([part] if part else []), *SMALL[name]]
+    flags = [*filter(None, [part]), *SMALL[name]]
+    command = [sys.executable, str(BENCHMARKS / f"{script}.py"), *flags]
     found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert found.returncode == 0, found.stdout + found.stderr
     assert json.loads(found.stdout)["benchmark"] == name
