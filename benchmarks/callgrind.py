@@ -1,6 +1,6 @@
 """Count the instructions of a training step and of inference in the compiled kernels.
 
-Run: `.venv/bin/python benchmarks/callgrind.py [--repeats 2] [--source kernels.cpp]`
+Run: `.venv/bin/python benchmarks/callgrind.py [--source kernels.cpp] [--record]`
 
 Needs valgrind, a C++ compiler (`CXX`, or g++) and an AVX2 processor. The kernels are compiled with
 the engine's flags, but for `x86-64-v3` instead of this machine, so that all machines with the same
@@ -8,25 +8,26 @@ compiler count the same. Images are bytes. Counted is one call after a warm-up c
 with tanh and average pooling. Instructions inside the C library (a logarithm per image, copies) are
 left out, since it chooses its code by processor.
 
-Prints for each case the instructions, the floating point operations of the layers' multiply-adds
-(2 each) and their ratio; for the training step also each function's own share, what the compiler
-inlined into it included; then one line of JSON. Fails if repeats differ.
+Returned are for each case the instructions, the floating point operations of the layers'
+multiply-adds (2 each) and their ratio; for the training step also each function's own share, what
+the compiler inlined into it included.
 """
 
-import argparse
 import collections
-import json
 import os
 import re
 import shlex
 import subprocess
-import sys
 import tempfile
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
+
+from harness import main
 
 from lenet.native.build import FLAGS
 
+KERNELS = Path(str(files("lenet").joinpath("native", "kernels.cpp")))
 ARCHITECTURE = "x86-64-v3"
 CASES = (("lenet5_train", 32), ("lenet5_infer", 1), ("lenet5_infer", 1000))
 # Multiply-adds of one image in c1, c3, c5, f6 and output.
@@ -114,47 +115,38 @@ def flop(function: str, batch: int) -> int:
     return 2 * batch * (forward + backward)
 
 
-def main() -> int:
-    """Count each case, compare the repeats, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--source", type=Path, help="other kernels, to compare with")
-    options = parser.parse_args()
-    source = options.source or Path(str(files("lenet").joinpath("native", "kernels.cpp")))
+def callgrind(source: Path = KERNELS, repeats: int = 2) -> dict[str, Any]:
+    """Count each case, and compare the repeats.
+
+    Args:
+        source: The kernels; others may be compared with.
+        repeats: How often each case is counted, with the same result each time.
+    """
     compiler = shlex.split(os.environ.get("CXX", "g++"))
     version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True)
-    results: dict[str, object] = {
+    found: dict[str, Any] = {
         "compiler": version.stdout.splitlines()[0],
         "architecture": ARCHITECTURE,
     }
     with tempfile.TemporaryDirectory() as folder:
         program = compile_program(compiler, source, Path(folder))
         for function, batch in CASES:
-            runs = [count(program, function, batch) for _ in range(options.repeats)]
-            if any(run != runs[0] for run in runs):
-                sys.exit(f"{function} at batch {batch}: repeats differ")
+            runs = [count(program, function, batch) for _ in range(repeats)]
+            assert all(run == runs[0] for run in runs), f"{function}, {batch}: repeats differ"
             total, operations = runs[0].total(), flop(function, batch)
-            print(
-                f"{function}, batch {batch}: {total:,} instructions, {operations:,} FLOP, "
-                f"{operations / total:.2f} FLOP per instruction"
-            )
-            results[f"{function}_{batch}"] = {
+            found[f"{function}_{batch}"] = {
                 "instructions": total,
                 "flop": operations,
                 "flop_per_instruction": round(operations / total, 3),
             }
             if function == "lenet5_train":
-                shares = {
+                found["shares_of_training_step"] = {
                     name: round(instructions / total, 4)
                     for name, instructions in runs[0].most_common()
                     if instructions >= total / 1000
                 }
-                results["shares_of_training_step"] = shares
-                for name, share in shares.items():
-                    print(f"  {share:6.1%}  {name}")
-    print(json.dumps(results))
-    return 0
+    return found
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main("callgrind", callgrind)

@@ -1,6 +1,6 @@
 """The paper's Figs. 5 and 6 from our runs, and the road from its network to the common one.
 
-Run: `.venv/bin/python benchmarks/lecun1998.py PART [--seeds 5] [--epochs N] [--jobs 1]`
+Run: `.venv/bin/python benchmarks/lecun1998.py PART [--seeds 5] [--record]`
 
 PART is one of
   passes  Fig. 5: error against passes. Scores the test images after each pass, for the figure
@@ -8,23 +8,19 @@ PART is one of
   sizes   Fig. 6: error for 15,000 and 30,000 training images (60,000: `lenet study lecun1998`).
   road    from `lecun1998` to `default` and beyond, one change at a time.
 
---here trains in this process, where starting others would take longer than what is trained.
-Runs lie in runs/lecun1998-PART (`--out` names another folder), so what was stopped goes on.
-A line for each study goes to stderr; stdout has one line of JSON.
+Runs lie in runs/lecun1998-PART, so a script that was stopped continues with what is missing.
 """
 
-import argparse
-import json
-import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from harness import main, report
+
 from lenet.recipes import RECIPES, Recipe
-from lenet.records import command_line, environment, read_run_record, summarize
-from lenet.study import SeedTask, run_study
-from lenet.study.tasks import Outcome, run_task
+from lenet.records import read_run_record, summarize
+from lenet.study import run_study
 
 PAPER = RECIPES["lecun1998"]
 SIZES = (15_000, 30_000)
@@ -56,22 +52,55 @@ ROAD: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("relu", "relu in place of tanh", {"activation": "relu"}),
     ("max", "max pooling", {"pooling": "max"}),
 )
+Studies = list[tuple[str, str, Recipe]]
+"""Name, title and recipe of each."""
 
 
-def studies_of(part: str, epochs: int) -> list[tuple[str, str, Recipe]]:
-    """Return name, title and recipe of each study of a part; `epochs` of 0 takes the part's own."""
-    if part == "passes":
-        return [("passes", "", replace(PAPER, test_as_validation=True, epochs=epochs or 20))]
-    if part == "sizes":
-        return [
-            (f"{size}", f"{size:,} images", replace(PAPER, num_train=size, epochs=epochs or 20))
-            for size in SIZES
-        ]
-    recipe, found = replace(PAPER, epochs=epochs or 3), []
+def passes(seeds: int = 5, epochs: int = 20, num_train: int = 0, jobs: int = 1) -> dict[str, Any]:
+    """Score the test images after each pass."""
+    recipe = replace(PAPER, test_as_validation=True, epochs=epochs, num_train=num_train)
+    return run_studies("passes", [("passes", "", recipe)], seeds, jobs)
+
+
+def sizes(seeds: int = 5, epochs: int = 20, jobs: int = 1) -> dict[str, Any]:
+    """Train on fewer images."""
+    studies = [
+        (f"{size}", f"{size:,} images", replace(PAPER, num_train=size, epochs=epochs))
+        for size in SIZES
+    ]
+    return run_studies("sizes", studies, seeds, jobs)
+
+
+def road(seeds: int = 5, epochs: int = 3, num_train: int = 0, jobs: int = 1) -> dict[str, Any]:
+    """Make one change after the other."""
+    recipe, studies = replace(PAPER, epochs=epochs, num_train=num_train), []
     for name, title, changes in ROAD:
         recipe = replace(recipe, **changes)
-        found.append((name, title, recipe))
-    return found
+        studies.append((name, title, recipe))
+    return run_studies("road", studies, seeds, jobs)
+
+
+def run_studies(part: str, studies: Studies, num_seeds: int, num_jobs: int) -> dict[str, Any]:
+    """Run studies, and return each with its errors in %, at the end and after each pass."""
+    found = []
+    for name, title, recipe in studies:
+        folder, seeds = Path("runs") / f"lecun1998-{part}" / name, range(num_seeds)
+        run_study(folder, name, recipe, seeds, num_jobs=num_jobs)
+        runs = [read_run_record(folder / f"seed-{seed}" / "record.json") for seed in seeds]
+        epochs = list(zip(*[run.epochs for run in runs], strict=True))
+        figures: dict[str, Any] = {
+            "test_error": errors([run.test_accuracy for run in runs]),
+            "train_error": errors([run.train_accuracy for run in runs]),
+            "train_error_by_pass": [errors([e.train_accuracy for e in each]) for each in epochs],
+            "training_s": asdict(summarize([run.training_s for run in runs])),
+        }
+        if recipe.test_as_validation:
+            figures["test_error_by_pass"] = [
+                errors([e.test_accuracy or 0.0 for e in each]) for each in epochs
+            ]
+        report(f"{name}: test error {figures['test_error']['mean']:.2f} %, {num_seeds} seeds")
+        found.append({"name": name, "title": title, "recipe": asdict(recipe), **figures})
+    return {"studies": found}
 
 
 def errors(accuracies: Sequence[float]) -> dict[str, Any]:
@@ -79,63 +108,5 @@ def errors(accuracies: Sequence[float]) -> dict[str, Any]:
     return asdict(summarize([100 * (1 - accuracy) for accuracy in accuracies]))
 
 
-def run_here(tasks: Sequence[SeedTask]) -> Generator[Outcome]:
-    """Carry tasks out one after the other in this process."""
-    for task in tasks:
-        yield task, run_task(task)
-
-
-def summarize_study(folder: Path, seeds: Sequence[int]) -> dict[str, Any]:
-    """Return a study's errors in %, at the end and after each pass."""
-    runs = [read_run_record(folder / f"seed-{seed}" / "record.json") for seed in seeds]
-    passes = list(zip(*[run.epochs for run in runs], strict=True))
-    found = {
-        "test_error": errors([run.test_accuracy for run in runs]),
-        "train_error": errors([run.train_accuracy for run in runs]),
-        "train_error_by_pass": [errors([e.train_accuracy for e in each]) for each in passes],
-        "training_s": asdict(summarize([run.training_s for run in runs])),
-    }
-    if runs[0].epochs[0].test_accuracy is not None:
-        found["test_error_by_pass"] = [
-            errors([e.test_accuracy or 0.0 for e in each]) for each in passes
-        ]
-    return found
-
-
-def main() -> None:
-    """Run a part's studies and print their figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=("passes", "sizes", "road"))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=0, help="0: what the part is made for")
-    parser.add_argument("--num-train", type=int, default=0, help="fewer images, to try it out")
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--here", action="store_true", help="in this process, to try it out")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    out = options.out or Path("runs") / f"lecun1998-{options.part}"
-    seeds, studies = range(options.seeds), []
-    for name, title, recipe in studies_of(options.part, options.epochs):
-        if options.num_train:
-            recipe = replace(recipe, num_train=options.num_train)
-        executor = run_here if options.here else None
-        run_study(out / name, name, recipe, seeds, num_jobs=options.jobs, executor=executor)
-        figures = summarize_study(out / name, seeds)
-        studies.append({"name": name, "title": title, "recipe": asdict(recipe), **figures})
-        test = figures["test_error"]
-        print(f"{name:<14} test error {test['mean']:.2f} %, n {test['n']}", file=sys.stderr)
-    print(
-        json.dumps(
-            {
-                "benchmark": "lecun1998",
-                "part": options.part,
-                "studies": studies,
-                "environment": environment(),
-                "command": command_line().replace("lenet", "benchmarks/lecun1998.py", 1),
-            }
-        )
-    )
-
-
 if __name__ == "__main__":
-    main()
+    main("lecun1998", passes, sizes, road)

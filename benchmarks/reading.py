@@ -1,32 +1,29 @@
 """Score how people's digits and numbers are read, on pictures made from MNIST's test images.
 
-Run: `.venv/bin/python benchmarks/reading.py [--model FILE]`; MNIST must be in the cache.
+Run: `.venv/bin/python benchmarks/reading.py [--model FILE] [--record]`
 
-Measures, with the package's model: the rejection curve; accuracy under rotation, scale, shift,
-noise and blur; accuracy on each kind of scene; the error rate of strings, by both ways of reading.
-Writes benchmarks/results/reading.json and the figures of docs/reading.md.
+Measures the rejection curve; accuracy under rotation, scale, shift, noise and blur; accuracy on
+each kind of scene (tests/scenes.py); the error rate of strings, by both ways of reading. Draws the
+figures of docs/reading.md.
 """
 
-import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import torch
+from harness import ROOT, main
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
+from scenes import KINDS, make_scene
 
 from lenet import load
 from lenet.data.distortions import BLUR, INK, NOISE, NOISE_KEY, Distortion, draw, render
-from lenet.images.scenes import KINDS, make_scene
 from lenet.images.steps import save_steps
 from lenet.images.strings import make_string
+from lenet.plots import new_figure, save_figure
 from lenet.reader import METHODS, Reader
-from lenet.records import environment
 
-ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "docs" / "images"
 SEED = 5
 LENGTH = 5
@@ -39,30 +36,34 @@ CONDITIONS: dict[str, dict[str, Any]] = {
 HARD = ("pencil", "lined", "sheet", "frame", "shadow")
 
 
-def main() -> None:
-    """Measure, write, draw."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path)
-    parser.add_argument("--num-strings", type=int, default=100)
-    parser.add_argument("--num-scenes", type=int, default=40)
-    arguments = parser.parse_args()
+def reading(
+    model: Path | None = None,
+    num_strings: int = 2000,
+    num_scenes: int = 40,
+    figures: Path = FIGURES,
+) -> dict[str, Any]:
+    """Measure, and draw the figures.
+
+    Args:
+        model: A model file or a run; None for the package's model.
+        num_strings: Of each kind.
+        num_scenes: Of each kind.
+        figures: Folder of the figures.
+    """
     torch.set_num_threads(1)
-    reader = Reader.from_model(arguments.model) if arguments.model else Reader.from_pretrained()
+    reader = Reader.from_model(model) if model else Reader.from_pretrained()
     test = load("mnist", "test")
     images, labels = test.images.numpy(), test.labels.numpy()
     found = {
         "test_accuracy": float((reader.probabilities(images).argmax(axis=1) == labels).mean()),
         "rejection": rejection(reader, images, labels),
         "robustness": robustness(reader, test.images[:1000], labels[:1000]),
-        "scenes": scenes(reader, images, labels, arguments.num_scenes),
-        "strings": strings(reader, images, labels, arguments.num_strings),
-        "environment": environment(),
+        "scenes": scenes(reader, images, labels, num_scenes),
+        "strings": strings(reader, images, labels, num_strings),
     }
-    target = ROOT / "benchmarks" / "results" / "reading.json"
-    target.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    plot(found)
-    draw_hard(reader, images)
-    print(json.dumps({key: found[key] for key in ("scenes", "strings")}))
+    plot(found, figures)
+    draw_hard(reader, images, figures)
+    return found
 
 
 def rejection(reader: Reader, images: NDArray[Any], labels: NDArray[Any]) -> dict[str, Any]:
@@ -169,31 +170,27 @@ def edit_distance(a: str, b: str) -> int:
     return row[-1]
 
 
-def plot(found: dict[str, Any]) -> None:
+def plot(found: dict[str, Any], folder: Path) -> None:
     """Draw the rejection curve and the curves of robustness."""
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(5, 3.4), layout="constrained")
-    curve = found["rejection"]
+    figure = new_figure(5, 3.4)
+    axes, curve = figure.add_subplot(), found["rejection"]
     axes.plot(
         [100 * s for s in curve["share_rejected"]], [100 * e for e in curve["error"]], marker="."
     )
     axes.set(xlabel="test images rejected, %", ylabel="error among the rest, %", ylim=(0, None))
     axes.grid(alpha=0.3)
-    figure.savefig(FIGURES / "rejection.png", dpi=100)
-    plt.close(figure)
-    figure, panels = plt.subplots(1, 5, figsize=(13, 2.8), layout="constrained", sharey=True)
+    save_figure(figure, folder / "rejection.png")
+    figure = new_figure(13, 2.8)
+    panels = figure.subplots(1, 5, sharey=True)
     for panel, (name, values) in zip(panels, found["robustness"].items(), strict=True):
         panel.plot([float(x) for x in values], [100 * y for y in values.values()], marker=".")
         panel.set(xlabel=name, ylim=(50, 100.5))
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("accuracy, %")
-    figure.savefig(FIGURES / "robustness.png", dpi=80)
-    plt.close(figure)
+    save_figure(figure, folder / "robustness.png")
 
 
-def draw_hard(reader: Reader, images: NDArray[Any]) -> None:
+def draw_hard(reader: Reader, images: NDArray[Any], folder: Path) -> None:
     """Draw the steps of five hard pictures."""
     rows = []
     for number, kind in enumerate(HARD):
@@ -201,10 +198,10 @@ def draw_hard(reader: Reader, images: NDArray[Any]) -> None:
         scene = make_scene(images[100 + 7 * number], kind, rng, side=240)
         digit = reader.read_digit(scene, keep_steps=True)
         rows.append((f"{kind}: {digit.label} ({digit.probability:.0%})", digit.normalized.steps))
-    save_steps(FIGURES / "steps.png", rows)
-    with Image.open(FIGURES / "steps.png") as sheet:
-        sheet.quantize(128).save(FIGURES / "steps.png", optimize=True)
+    save_steps(folder / "steps.png", rows)
+    with Image.open(folder / "steps.png") as sheet:
+        sheet.quantize(128).save(folder / "steps.png", optimize=True)
 
 
 if __name__ == "__main__":
-    main()
+    main("reading", reading)

@@ -9,6 +9,7 @@ import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -274,17 +275,16 @@ def while_asked(target: _Target, good: bytes, attack: Callable[[], Any]) -> dict
 def attack(port: int, good: bytes) -> dict[str, Any]:
     """Attack in every way; return what became of each, and of a good client meanwhile."""
     target = _Target(port)
-    jobs: dict[str, Callable[[], Any]] = {}
-    for name, (path, body, kind, headers) in bodies().items():
-        jobs[name] = lambda p=path, b=body, k=kind, h=headers: target.post(p, b, k, **h)  # type: ignore[misc]  # bound now
-    for name, data in lines().items():
-        jobs[name] = lambda d=data: target.raw(d)  # type: ignore[misc]  # likewise
-    jobs["body of 1 GB"] = lambda: gigabyte(target, chunked=False)
-    jobs["body of 1 GB in chunks"] = lambda: gigabyte(target, chunked=True)
-    jobs["100 MB of headers behind a request in work"] = lambda: pipelined_headers(target)
-    jobs["100 MB of trailers of a chunked body"] = lambda: trailers(target)
-    jobs["500 connections that drip headers"] = lambda: drip(target, HEAD + b"X: ", 500, 14)
-    jobs["200 connections that drip bodies"] = lambda: drip(
-        target, HEAD + b"Content-Length: 1000000\r\n\r\n", 200, 35
-    )
-    return {name_: while_asked(target, good, job) for name_, job in jobs.items()}
+    jobs: dict[str, Callable[[], Any]] = {
+        name: partial(target.post, path, body, kind, **headers)
+        for name, (path, body, kind, headers) in bodies().items()
+    }
+    jobs |= {name: partial(target.raw, data) for name, data in lines().items()}
+    jobs["body of 1 GB"] = partial(gigabyte, target, chunked=False)
+    jobs["body of 1 GB in chunks"] = partial(gigabyte, target, chunked=True)
+    jobs["100 MB of headers behind a request in work"] = partial(pipelined_headers, target)
+    jobs["100 MB of trailers of a chunked body"] = partial(trailers, target)
+    jobs["500 connections that drip headers"] = partial(drip, target, HEAD + b"X: ", 500, 14)
+    begun = HEAD + b"Content-Length: 1000000\r\n\r\n"
+    jobs["200 connections that drip bodies"] = partial(drip, target, begun, 200, 35)
+    return {name: while_asked(target, good, job) for name, job in jobs.items()}

@@ -1,4 +1,4 @@
-"""The plain server that `serve.py` compares with: the same model behind FastAPI, no batching.
+"""The plain server that `serve.py load` compares with: the same model behind FastAPI, no batching.
 
 Run: `.venv/bin/python benchmarks/serve_fastapi.py PORT`. It is what FastAPI's documentation leads
 to: one process, torch's own operations on one thread, `POST /predict` with `{"images":
@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from lenet.checkpoint import load_model
+from lenet import load_model
 from lenet.reader import PRETRAINED
 
 
@@ -31,8 +31,8 @@ def load() -> torch.nn.Module:
         return load_model(path)[0]
 
 
-def answer(probabilities: torch.Tensor) -> dict[str, Any]:
-    """Return what is answered of images."""
+def describe(probabilities: torch.Tensor) -> dict[str, Any]:
+    """Return the response for (N, 10) probabilities."""
     return {
         "digits": [
             {"label": str(int(row.argmax())), "probabilities": row.tolist()}
@@ -49,7 +49,7 @@ def run(port: int) -> None:
     def predict(body: Body) -> dict[str, Any]:
         x = torch.tensor(body.images).unsqueeze(1) / 255
         with torch.inference_mode():
-            return answer(model(x).softmax(1))
+            return describe(model(x).softmax(1))
 
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
 

@@ -1,4 +1,4 @@
-"""The server that `serve.py` compares with: the same model behind LitServe.
+"""The server that `serve.py load` compares with: the same model behind LitServe.
 
 Run: `.venv/bin/python benchmarks/serve_litserve.py PORT [--batched]`, with LitServe on the path.
 One process answers HTTP and one computes, with torch on one thread; the request is that of
@@ -10,7 +10,7 @@ from typing import Any
 
 import litserve
 import torch
-from serve_fastapi import answer, load
+from serve_fastapi import describe, load
 
 
 class API(litserve.LitAPI):  # type: ignore[misc]  # ships no types
@@ -38,8 +38,8 @@ class API(litserve.LitAPI):  # type: ignore[misc]  # ships no types
         return list(torch.chunk(output, len(output)))
 
     def encode_response(self, output: torch.Tensor) -> dict[str, Any]:
-        """Return what is answered."""
-        return answer(output)
+        """Return the response."""
+        return describe(output)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import re
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Any
 
 TIMEOUT_S = 60.0
 
@@ -31,6 +32,22 @@ class Outcome:
     def rate(self) -> float:
         """Successes a second."""
         return len(self.latencies.get(200, [])) / self.seconds
+
+    def figures(self) -> dict[str, Any]:
+        """All of it in plain values."""
+        answered, refused = self.latencies.get(200, []), self.latencies.get(503, [])
+        return {
+            "seconds": self.seconds,
+            "statuses": {str(k): len(v) for k, v in sorted(self.latencies.items())},
+            "num_lost": self.num_lost,
+            "num_not_connected": self.num_not_connected,
+            "num_without_retry_after": self.num_without_retry_after,
+            "answered_per_s": len(answered) / self.seconds,
+            "p50_ms": percentile(answered, 50),
+            "p99_ms": percentile(answered, 99),
+            "refused_p50_ms": percentile(refused, 50),
+            "refused_p99_ms": percentile(refused, 99),
+        }
 
 
 def request_of(path: str, body: bytes, *, kind: str = "", length: str = "") -> bytes:

@@ -1,61 +1,123 @@
 """Write the tables of README.md and docs from `records/`.
 
-Run: `.venv/bin/python scripts/tables.py [--check]`. Each table stands between the comments
-`<!-- table NAME -->` and `<!-- end -->`. With --check nothing is written, and the exit status is 1
-if a table differs from its records; a test does the same.
+Run: `.venv/bin/python scripts/tables.py [--check]`. What stands between the comments
+`<!-- table NAME -->` and `<!-- end -->` is made from the template `tables/NAME.md.j2` beside this
+script. With --check nothing is written, and the exit status is 1 if a table differs from its
+records; a test does the same.
 """
 
+import json
 import re
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
 
-from pages import export, lenet5_1998, page, reading, results, serve, speed, studies
-from pages.sources import ROOT
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-PAGES = (
-    "README.md",
-    "docs/decisions.md",
-    "docs/results.md",
-    "docs/speed.md",
-    "docs/lenet5-1998.md",
-    "docs/export.md",
-    "docs/page.md",
-    "docs/serve.md",
-    "docs/studies.md",
-    "docs/reading.md",
-    "benchmarks/README.md",
-)
+from lenet.data.label_errors import MNIST_TEST_ERRORS
+from lenet.recipes import RECIPES, from_dict
+from lenet.records import read_study_record, summarize
+from lenet.report import ORIGINALS
+from lenet.schema import StudyRecord, Summary
+from lenet.training import build_model
 
-TABLES = {
-    name: table
-    for module in (results, speed, lenet5_1998, export, page, serve, reading, studies)
-    for name, table in module.TABLES.items()
-}
+ROOT = Path(__file__).resolve().parent.parent
+RECORDS = ROOT / "records"
 
 
-def fill(text: str) -> str:
+def benchmark(name: str) -> Any:
+    """Return the record of a benchmark."""
+    return json.loads((RECORDS / "benchmarks" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def study(name: str) -> StudyRecord:
+    """Return the record of a recipe."""
+    return read_study_record(RECORDS / f"{name}.json")
+
+
+def error(record: StudyRecord, figure: str) -> dict[str, Any]:
+    """Return the summary over seeds of the error in %, from an accuracy."""
+    return asdict(summarize([100 * (1 - getattr(run, figure)) for run in record.runs]))
+
+
+def accuracy_without_errors(record: StudyRecord) -> Summary:
+    """Return the summary over seeds of accuracy on test images whose labels nobody doubts."""
+    doubted = {error.image for error in MNIST_TEST_ERRORS}
+    wrong = [set(run.test_wrong or ()) - doubted for run in record.runs]
+    return summarize([1 - len(images) / (10_000 - len(doubted)) for images in wrong])
+
+
+def num_agreeing(record: StudyRecord, image: int) -> int:
+    """Return how many runs read a test image as it is labelled."""
+    return sum(image not in (run.test_wrong or ()) for run in record.runs)
+
+
+def num_parameters(record: StudyRecord) -> int:
+    """Return the number of a recipe's weights."""
+    recipe = from_dict(record.recipe, source=record.recipe_name)
+    return sum(p.numel() for p in build_model(recipe, 0).parameters())
+
+
+def make_environment() -> Environment:
+    """Return what the templates may use."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "tables"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": lambda value, form: format(value, form),
+        "percent": lambda share: f"{100 * share:.2f}",
+    }
+    environment.globals |= {
+        "accuracy_without_errors": accuracy_without_errors,
+        "benchmark": benchmark,
+        "error": error,
+        "label_errors": MNIST_TEST_ERRORS,
+        "mean": mean,
+        "median": median,
+        "num_agreeing": num_agreeing,
+        "num_parameters": num_parameters,
+        "originals": ORIGINALS,
+        "studies": {name: study(name) for name in RECIPES},
+        "summarize": summarize,
+    }
+    return environment
+
+
+def fill(page: str, environment: Environment) -> str:
     """Return a page with its tables made again."""
 
     def table(match: re.Match[str]) -> str:
-        return f"<!-- table {match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"
+        text = environment.get_template(f"{match[1]}.md.j2").render()
+        return f"<!-- table {match[1]} -->\n{text.strip()}\n<!-- end -->"
 
-    return re.sub(r"<!-- table (\w+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+    return re.sub(r"<!-- table (\w+) -->\n.*?<!-- end -->", table, page, flags=re.DOTALL)
+
+
+def stale_pages() -> Iterator[tuple[Path, str]]:
+    """Yield each page of which a table differs from its records, and what it should be."""
+    environment = make_environment()
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        before = path.read_text(encoding="utf-8")
+        after = fill(before, environment)
+        if after != before:
+            yield path, after
 
 
 def main(arguments: list[str]) -> int:
     """Write or check every page."""
-    stale = 0
-    for name in PAGES:
-        path = ROOT / name
-        before = path.read_text(encoding="utf-8")
-        after = fill(before)
-        if after == before:
-            continue
-        stale += 1
+    stale = dict(stale_pages())
+    for path, text in stale.items():
         if "--check" in arguments:
-            print(f"{name}: a table differs from its records; run scripts/tables.py")
+            print(f"{path.name}: a table differs from its records; run scripts/tables.py")
         else:
-            path.write_text(after, encoding="utf-8")
-            print(f"{name}: written")
+            path.write_text(text, encoding="utf-8")
+            print(f"{path.name}: written")
     return 1 if stale and "--check" in arguments else 0
 
 

@@ -44,8 +44,7 @@ def test_links_of_the_docs_lead_somewhere() -> None:
 
 
 def test_instruction_counts_in_the_docs_are_those_recorded() -> None:
-    folder = ROOT / "benchmarks"
-    recorded = json.loads((folder / "results" / "callgrind.json").read_text())
+    recorded = json.loads((ROOT / "records" / "benchmarks" / "callgrind.json").read_text())
     page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
     for case in ("lenet5_train_32", "lenet5_infer_1", "lenet5_infer_1000"):
         assert f"{recorded[case]['instructions']:,}" in page

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
+from scenes import KINDS, make_scene
 
 from lenet.images.lines import SLOPES, most_in_a_level, remove_lines
 from lenet.images.normalize import normalize
 from lenet.images.paper import find_ink
 from lenet.images.regions import box_mean, dilate, label_regions, stroke_width
-from lenet.images.scenes import KINDS, make_scene
 
 Array = np.ndarray[Any, Any]
 

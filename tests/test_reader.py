@@ -1,4 +1,6 @@
 import io
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,27 @@ def test_every_way_to_read_uses_the_temperature(
 def test_a_blank_page_is_no_digit(reader: Reader) -> None:
     digit = reader.read_digit(np.full((200, 300), 240, np.uint8))
     assert (digit.label, digit.second, digit.probability, digit.box) == (None, None, 0.0, None)
+
+
+Y, X = np.mgrid[:768, :768]
+CROWDED = {
+    "noise": np.random.default_rng(6).integers(0, 256, Y.shape),
+    "black and white noise": np.random.default_rng(6).integers(0, 2, Y.shape) * 255,
+    "chessboard": (X + Y) % 2 * 255,
+    "dots": 255 - (X % 4 < 2) * (Y % 4 < 2) * 255,
+    "bars": (X % 12 > 3) * 255,
+    "lines of bars": 255 - (X % 12 < 4) * (Y % 76 < 38) * 255,
+}
+
+
+@pytest.mark.parametrize("kind", CROWDED)
+def test_a_crowded_page_costs_seconds_at_most(reader: Reader, kind: str) -> None:
+    page = CROWDED[kind].astype(np.uint8)
+    start = time.process_time()
+    reader.read_digit(page)
+    with suppress(PictureError):  # more pieces of ink than a number has
+        reader.read_number(page)
+    assert time.process_time() - start < 20
 
 
 def test_the_box_is_in_the_pixels_of_the_picture_that_was_given(

@@ -215,7 +215,7 @@ class PredictOptions:
       lenet predict photo.jpg --show-steps steps.png
       lenet predict scans/ --csv > labels.csv
       curl -s https://example.org/7.png | lenet predict - --json
-      lenet predict scans/ shard-*.tar digits.parquet --out labels/ --ray
+      lenet predict scans/ digits.parquet --out labels/ --ray
     """
 
     pictures: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="PICTURE...")]
@@ -232,7 +232,7 @@ class PredictOptions:
     """Draw what each step made of each picture."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Write Parquet files into this folder instead, and go on with them if the command was stopped;
-    PICTURE may then be Parquet files and tar shards too. Needs lenet[cluster]."""
+    PICTURE may then be Parquet files too. Needs lenet[cluster]."""
     column: str = "image"
     """Of the pictures in Parquet files: their bytes, or a struct with a field `bytes`."""
     jobs: int = 0

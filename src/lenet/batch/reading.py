@@ -1,9 +1,9 @@
-"""Read many pictures into Parquet: from Parquet with an image column, tar shards or folders.
+"""Read many pictures into Parquet: from Parquet with an image column, or folders.
 
-The work is cut into units (some thousand rows, a shard, some hundred files of a folder). Each
-becomes one file of the result, written whole or not at all, so that a command that was stopped goes
-on with the units that are missing, and no row is read into the result twice or left out. A manifest
-holds what the units are of; a result is never continued over other pictures, with another model or
+The work is cut into units (a row group, or some hundred files of a folder). Each becomes one file
+of the result, written whole or not at all, so that a command that was stopped continues with the
+units that are missing, and no row is read into the result twice or left out. A manifest records
+what the units are of; a result is never continued over other pictures, with another model or
 another version of the package.
 """
 
@@ -62,7 +62,7 @@ def plan(
 
     Args:
         out: Folder of the result.
-        names: Parquet files, tar shards, pictures, and folders of any of them.
+        names: Parquet files, pictures, and folders of either.
         column: Of the images in Parquet: their files' bytes, or a struct with a field `bytes`.
         model: As for `Reader.from_model`; None for the package's own.
         reject: No label is given below this probability.

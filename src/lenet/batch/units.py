@@ -1,17 +1,14 @@
-"""What a batch reading is cut into: rows of Parquet files, tar shards, some hundred files."""
+"""What a batch reading is cut into: rows of Parquet files, or some hundred picture files."""
 
 import os
-import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lenet.errors import LeNetError, PictureError
 from lenet.images.decode import SUFFIXES
-from lenet.images.limits import MAX_BYTES
 
 PARQUET_SUFFIX = ".parquet"
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 FILES_A_UNIT = 500
 ROWS_A_UNIT = 5000
 """At most: many programs write a file of Parquet as one row group."""
@@ -28,7 +25,7 @@ class Unit:
 
     number: int
     kind: str
-    """"parquet", "tar" or "files"."""
+    """"parquet" or "files"."""
     paths: tuple[str, ...]
     """One, or for "files" each picture's."""
     row_group: int = 0
@@ -54,7 +51,7 @@ def find_sources(name: str, out: Path) -> Iterator[str]:
     Raises:
         PictureError: There are none.
     """
-    suffixes = (PARQUET_SUFFIX, *TAR_SUFFIXES, *SUFFIXES)
+    suffixes = (PARQUET_SUFFIX, *SUFFIXES)
     path = os.path.abspath(name)
     if not os.path.isdir(path):
         if not os.path.isfile(path):
@@ -71,7 +68,7 @@ def find_sources(name: str, out: Path) -> Iterator[str]:
                 found = True
                 yield os.path.join(folder, file)
     if not found:
-        raise PictureError(f"{name}: no pictures, tar or Parquet files in this folder")
+        raise PictureError(f"{name}: no pictures or Parquet files in this folder")
 
 
 def cut_units(sources: Sequence[str], column: str) -> list[Unit]:
@@ -98,9 +95,6 @@ def cut_units(sources: Sequence[str], column: str) -> list[Unit]:
             take_pictures()
             for place in _places(path, column):
                 units.append(Unit(number=len(units), kind="parquet", paths=(path,), **place))
-        elif path.lower().endswith(TAR_SUFFIXES):
-            take_pictures()
-            units.append(Unit(number=len(units), kind="tar", paths=(path,)))
         else:
             pictures.append(path)
     take_pictures()
@@ -142,8 +136,6 @@ def pictures_of(unit: Unit, column: str) -> Iterator[tuple[str, Source]]:
     """Yield the name of each picture of a unit, and the picture."""
     if unit.kind == "parquet":
         return _parquet_pictures(unit, column)
-    if unit.kind == "tar":
-        return _tar_pictures(unit.paths[0])
     return ((path, path) for path in unit.paths)
 
 
@@ -181,16 +173,3 @@ def _content(value: object, column: str) -> Source:
     if isinstance(value, dict):  # as Hugging Face's data sets hold images
         value = value.get("bytes")
     return value if isinstance(value, bytes) else PictureError(f"no bytes in `{column}`")
-
-
-def _tar_pictures(path: str) -> Iterator[tuple[str, Source]]:
-    """Yield a shard's pictures in their order; other members, such as labels, are passed over."""
-    try:
-        with tarfile.open(path, "r|*") as shard:
-            for member in shard:
-                if member.isfile() and member.name.lower().endswith(tuple(SUFFIXES)):
-                    stream = shard.extractfile(member)
-                    content = stream.read(MAX_BYTES + 1) if stream is not None else b""
-                    yield f"{path}/{member.name}", content
-    except (tarfile.TarError, EOFError, OSError) as error:
-        yield path, PictureError(f"not a tar file, or cut short ({error})")

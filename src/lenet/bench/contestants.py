@@ -2,18 +2,15 @@
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
 
-from lenet import notebook
 from lenet.data.digits import Digits, batches, to_input
-from lenet.errors import install_hint
+from lenet.errors import LeNetError, install_hint
 from lenet.evaluation import evaluate
 from lenet.recipes import RECIPES
 from lenet.training import build_model, training_loop
@@ -23,7 +20,7 @@ from lenet.training.losses import LOSSES
 MATRIX_SIZE = 1024
 
 Prepared = Callable[[], object]
-Contestants = dict[tuple[str, str], tuple[Prepared, int]]
+Contestants = Mapping[tuple[str, str], tuple[Prepared, int]]
 """(discipline, name) to what is timed, and how many images that is."""
 
 
@@ -46,33 +43,45 @@ class Setup:
 def prepare_training(setup: Setup) -> Contestants:
     """An epoch with its optimizer steps, then loss and accuracy of both sets.
 
-    "native, one pass" takes the training images' figures from the training pass, as
-    `training_loop` does; the others pass over them again, as the notebook does.
+    "native, one pass" takes the training images' figures from the training pass, as `lenet train`
+    does; the others pass over them again, as the notebook does.
     """
-    found: Contestants = {}
-    for name in ("native", "native, one pass", "torch", "torch.compile"):
-        try:
-            run = _our_epoch(name, setup)
-        except Exception as error:
-            # Whatever a compiler may raise: the others are still worth measuring.
-            setup.left_out[name] = str(error).splitlines()[0]
-        else:
-            found["train", name] = (run, len(setup.digits))
-    run = prepare_notebook_epoch(len(setup.digits), len(setup.scored), setup.batch_size)
-    found["train", "the notebook's way"] = (run, len(setup.digits))
-    return found
+    ways = {"torch": prepare_epoch(setup, "torch")}
+    try:
+        ways = {
+            "native": prepare_epoch(setup, "native"),
+            "native, one pass": prepare_epoch(setup, "native", score_training_images=False),
+            **ways,
+        }
+    except LeNetError as error:
+        setup.left_out["native"] = str(error)
+    return {("train", name): (run, len(setup.digits)) for name, run in ways.items()}
 
 
-def _our_epoch(name: str, setup: Setup) -> Prepared:
+def prepare_epoch(
+    setup: Setup,
+    engine_name: str,
+    *,
+    score_training_images: bool = True,
+    compiled: Callable[[nn.Module], nn.Module] = lambda model: model,
+) -> Prepared:
+    """Return an epoch of recipe `default` and the scoring after it.
+
+    Args:
+        setup: Images, batch size and threads.
+        engine_name: "native" or "torch".
+        score_training_images: Pass over the training images again, as well as the scored ones.
+        compiled: Returns what stands in for the model, such as `torch.compile`.
+
+    Raises:
+        LeNetError: "native", and it can't be compiled here.
+    """
     digits, num_threads = setup.digits, setup.num_threads
     recipe = RECIPES["default"]
     model = build_model(recipe, 0)
-    engine = None
-    if name.startswith("native"):
-        smoothing = recipe.label_smoothing
-        engine = choose_engine("native", model, label_smoothing=smoothing, num_threads=num_threads)
-    # Compiled for any batch size: the last batch of a pass is often a short one.
-    trained = cast(nn.Module, torch.compile(model, dynamic=True)) if "compile" in name else model
+    smoothing = recipe.label_smoothing
+    engine = choose_engine(engine_name, model, label_smoothing=smoothing, num_threads=num_threads)
+    trained = compiled(model)
     optimizer = build_optimizer(recipe, list(model.parameters()), engine)
 
     def run() -> None:
@@ -80,7 +89,7 @@ def _our_epoch(name: str, setup: Setup) -> Prepared:
         torch.set_num_threads(num_threads if engine is None else 1)
         training_loop(
             trained,
-            LOSSES[recipe.loss](recipe.label_smoothing),
+            LOSSES[recipe.loss](smoothing),
             optimizer,
             lambda epoch: batches(
                 digits.images,
@@ -94,53 +103,12 @@ def _our_epoch(name: str, setup: Setup) -> Prepared:
             print_every=0,
             learn=whole_step(engine, optimizer),
         )
-        for part in (setup.scored,) if "one pass" in name else (digits, setup.scored):
-            logits = trained if engine is None else engine.logits
+        logits = trained if engine is None else engine.logits
+        for part in (digits, setup.scored) if score_training_images else (setup.scored,):
             evaluate(
-                logits,
-                part.images,
-                part.labels,
-                split=part.split,
-                takes_bytes=engine is not None,
+                logits, part.images, part.labels, split=part.split, takes_bytes=engine is not None
             )
         torch.set_num_threads(num_threads)
-
-    if "compile" in name:
-        run()
-    return run
-
-
-def prepare_notebook_epoch(num_train: int, num_scored: int, batch_size: int) -> Prepared:
-    """Pictures one at a time through Pillow, and its loss and accuracy passes."""
-    steps = notebook.transforms.Compose(
-        [notebook.transforms.Resize((32, 32)), notebook.transforms.ToTensor()]
-    )
-    train, valid = (
-        DataLoader(
-            Subset(notebook.datasets.MNIST("mnist_data", train=t, transform=steps), range(n)),
-            batch_size=batch_size,
-            shuffle=t,
-        )
-        for t, n in ((True, num_train), (False, num_scored))
-    )
-    model = notebook.LeNet5(10)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    criterion = nn.CrossEntropyLoss()
-
-    def run() -> None:
-        model.train()
-        total = 0.0
-        for x, y in train:
-            optimizer.zero_grad()
-            loss = criterion(model(x)[0], y)
-            total += loss.item() * len(y)
-            loss.backward()
-            optimizer.step()
-        model.eval()
-        with torch.no_grad():
-            total = sum(criterion(model(x)[0], y).item() * len(y) for x, y in valid)
-            for loader in (train, valid):
-                sum(int((model(x)[1].argmax(1) == y).sum()) for x, y in loader)
 
     return run
 
@@ -177,7 +145,7 @@ def prepare_inference(setup: Setup) -> Contestants:
         )
     except ImportError as error:
         setup.left_out["ONNX Runtime"] = f"{error}; {install_hint('onnx')}"
-    found: Contestants = {}
+    found: dict[tuple[str, str], tuple[Prepared, int]] = {}
     for size in (1, 1000):
         # Long turns: other libraries' threads go on spinning for some milliseconds.
         repeats = 3000 if size == 1 else 30

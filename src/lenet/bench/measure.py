@@ -18,6 +18,7 @@ import torch
 from lenet.bench.contestants import (
     MATRIX_SIZE,
     Contestants,
+    Prepared,
     Setup,
     prepare_gradients,
     prepare_inference,
@@ -75,6 +76,7 @@ def run_bench(
     rounds: int = 5,
     data_dir: Path | None = None,
     on_round: Callable[[int], None] | None = None,
+    more: Callable[[Setup], Contestants] = lambda setup: {},
 ) -> BenchRecord:
     """Measure every contestant that can run here.
 
@@ -85,6 +87,7 @@ def run_bench(
         rounds: How often each takes its turn.
         data_dir: As for `lenet.data.load`.
         on_round: Called as each round begins, 1 first.
+        more: Prepares further contestants, which take their turns among these.
     """
     num_threads = num_threads or num_cores()
     before = torch.get_num_threads()
@@ -92,7 +95,7 @@ def run_bench(
     digits = _cut(load("mnist", "train", data_dir=data_dir), num_images)
     scored = _cut(load("mnist", "test", data_dir=data_dir), max(1, num_images // 6))
     left_out: dict[str, str] = {}
-    contestants: Contestants = {}
+    contestants: dict[tuple[str, str], tuple[Prepared, int]] = {}
     with tempfile.TemporaryDirectory() as work:
         setup = Setup(
             digits=digits,
@@ -102,13 +105,13 @@ def run_bench(
             work=Path(work),
             left_out=left_out,
         )
-        for prepare in (prepare_training, prepare_gradients, prepare_inference):
+        for prepare in (prepare_training, more, prepare_gradients, prepare_inference):
             contestants |= prepare(setup)
         contestants["matrix", "torch"] = prepare_matrix()
         for run, _ in contestants.values():
             run()
         gc.collect()
-        gc.freeze()  # else every contestant pays for walking what a compiler left behind
+        gc.freeze()  # else every contestant pays for walking what preparing left behind
         seconds: dict[tuple[str, str], list[float]] = {key: [] for key in contestants}
         for number in range(1, rounds + 1):
             if on_round is not None:

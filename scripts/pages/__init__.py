@@ -1,1 +1,0 @@
-"""The tables that README.md and docs show, a module for each page; `tables.py` writes them."""
