@@ -219,28 +219,49 @@ def test_the_good_one_of_a_plain_and_a_gzipped_file_is_used(
     assert raw_files(fetch(tiny, data_dir=folder)) == contents
 
 
-def test_a_named_folder_that_fails_is_said_aloud_and_passed_over(
+def test_a_named_folder_that_can_not_be_used_is_an_error(
     tiny: Dataset,
     contents: dict[str, bytes],
     fill: Callable[..., Path],
     server: Server,
     tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     dataset = replace(tiny, mirrors=(server.mirror("good"),))
     damaged = fill(tmp_path / "digits")
     image = bytearray(contents[NAMES[0]])
     image[100] ^= 1
     (damaged / NAMES[0]).write_bytes(image)
+    emnist = tmp_path / "emnist"
+    emnist.mkdir()
+    (emnist / "emnist-digits-train-images-idx3-ubyte").write_bytes(contents[NAMES[0]])
     for folder, reason in (
         (tmp_path / "absent", f"it holds none of {NAMES[0]}"),
+        (emnist, f"it holds none of {NAMES[0]}"),
         (damaged, f"{damaged / NAMES[0]}: expected SHA-256 {tiny.files[0].sha256}, found SHA-256"),
     ):
-        caplog.clear()
-        assert raw_files(fetch(dataset, data_dir=folder)) == contents
-        [record] = [r for r in caplog.records if r.levelno == logging.WARNING]
-        assert str(folder) in record.getMessage()
-        assert reason in record.getMessage()
+        with pytest.raises(DataError) as caught:
+            fetch(dataset, data_dir=folder)
+        assert str(folder) in str(caught.value)
+        assert reason in str(caught.value)
+    # LENET_DATA may hold another data set, but no broken file of this one.
+    monkeypatch.setenv("LENET_DATA", str(tmp_path / "absent"))
+    assert raw_files(fetch(dataset)) == contents
+    monkeypatch.setenv("LENET_DATA", str(damaged))
+    with pytest.raises(DataError, match="expected SHA-256"):
+        fetch(dataset)
+
+
+@pytest.mark.parametrize("place", ["{name}", "{dotted}", "{name}/{name}", "{dotted}/{dotted}"])
+def test_files_are_found_under_the_names_that_programs_unpack_them_to(
+    tiny: Dataset, contents: dict[str, bytes], tmp_path: Path, cache: Path, place: str
+) -> None:
+    for name, content in contents.items():
+        path = tmp_path / "raw" / place.format(name=name, dotted=name.replace("-idx", ".idx"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    assert raw_files(fetch(tiny, data_dir=tmp_path / "raw")) == contents
+    assert all(status.ok for status in verify(tiny, tmp_path / "raw"))
 
 
 def test_a_named_folder_that_lacks_a_file_names_it(
@@ -248,7 +269,7 @@ def test_a_named_folder_that_lacks_a_file_names_it(
 ) -> None:
     folder = fill(tmp_path / "digits")
     (folder / NAMES[3]).unlink()
-    with pytest.raises(DownloadError, match=f"{NAMES[3]}: no such file"):
+    with pytest.raises(DataError, match=f"{NAMES[3]}: no such file"):
         fetch(tiny, data_dir=folder)
 
 
@@ -301,11 +322,16 @@ def test_a_mirror_that_fails_is_passed_over_with_its_reason_kept(
 
 
 def test_the_final_error_lists_every_source_and_says_what_to_do(
-    tiny: Dataset, server: Server, cache: Path, tmp_path: Path
+    tiny: Dataset,
+    server: Server,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     mirrors = (server.mirror("html"), server.mirror("missing"))
+    monkeypatch.setenv("LENET_DATA", str(tmp_path / "absent"))
     with pytest.raises(DownloadError) as caught:
-        fetch(replace(tiny, mirrors=mirrors), data_dir=tmp_path / "absent", limits=QUICK)
+        fetch(replace(tiny, mirrors=mirrors), limits=QUICK)
     sources = list(dict.fromkeys(source for source, _ in caught.value.failures))
     assert sources == [str(tmp_path / "absent"), f"cache {cache / 'tiny'}", *mirrors]
     first, *lines, last = str(caught.value).splitlines()
@@ -590,7 +616,7 @@ def test_the_files_of_one_data_set_do_not_pass_for_those_of_another(
 ) -> None:
     monkeypatch.setitem(DATASETS, "tiny", tiny)
     folder = fill(tmp_path / "digits")
-    with pytest.raises(DownloadError, match="found the file of Tiny"):
+    with pytest.raises(DataError, match="found the file of Tiny"):
         fetch(replace(unhashed, name="other", mirrors=()), data_dir=folder)
 
 

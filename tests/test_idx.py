@@ -98,6 +98,8 @@ BROKEN = {
     "count too large": (header((3, 28, 28)) + GOOD[16:], r"takes 2,368 bytes, found 1,584"),
     "count too small": (header((1, 28, 28)) + GOOD[16:], r"takes 800 bytes, found (1,584|more)"),
     "2^32-1 images": (header((HUGE, 28, 28)) + bytes(99), r"at most 1,073,741,824 bytes"),
+    "nothing times too much": (header((0, HUGE, HUGE)), r"at most 1,073,741,824 bytes"),
+    "too much times nothing": (header((HUGE, 2, HUGE, 0)), r"at most 1,073,741,824 bytes"),
     "product overflows": (header((2**31, 2**31, 2**31)), r"at most 1,073,741,824 bytes"),
 }
 

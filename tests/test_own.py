@@ -55,7 +55,7 @@ def test_pictures_are_normalized_and_a_fifth_of_each_label_is_held_out(pictures:
     assert torch.equal(again.held_out, own.held_out)
     (pictures / "x").mkdir()
     draw("7", 0).save(pictures / "x" / "1.png")
-    with pytest.raises(PictureError, match="must be among"):
+    with pytest.raises(PictureError, match="must be named"):
         read_own(pictures, CLASSES, lambda path, error: None)
 
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from lenet.cli import main
+from lenet.images.labelled import find_labelled
 
 
 @pytest.fixture
@@ -152,7 +153,7 @@ def test_own_pictures_are_scored(folder: Path, capsys: pytest.CaptureFixture[str
     assert "accuracy 50.00%" in out
     assert "No such file" in err
     table.write_text("name,digit\nb.png,7\n")
-    for source, message in ((table, "columns `path` and `label`"), (folder / "no", "no such")):
+    for source, message in ((table, "columns path and label"), (folder / "no", "no such")):
         assert main(["evaluate", "pretrained", "--images", str(source)]) == 1
         assert message in capsys.readouterr().err
 
@@ -188,3 +189,59 @@ def test_a_damaged_tiff_is_one_line_whatever_libtiff_says(verb: str, folder: Pat
     assert found.returncode == 1
     assert len((found.stdout + found.stderr).splitlines()) == 2, found.stderr
     assert "none.png: can't be read" in found.stderr
+
+
+TABLES = {
+    "a byte order mark": b"\xef\xbb\xbfpath,label\n7/a.png,7\n",
+    "semicolons": b"path;label\n7/a.png;7\n",
+    "tabs": b"path\tlabel\n7/a.png\t7\n",
+    "capitals and spaces": b" Path , Label \r\n7/a.png, 7.0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_spreadsheets_table_is_read(kind: str, tmp_path: Path, seven: Image.Image) -> None:
+    (tmp_path / "7").mkdir()
+    seven.save(tmp_path / "7" / "a.png")
+    (tmp_path / "own.csv").write_bytes(TABLES[kind])
+    assert find_labelled(tmp_path / "own.csv", "0123456789") == [(tmp_path / "7" / "a.png", "7")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("short.csv", b"path,label\na.png,7\nb.png\n", "line 3 has 1 of 2 columns"),
+        ("empty.csv", b"", "found an empty file"),
+        ("kaggle.csv", b"label" + b",pixel" * 784, "and 777 more"),
+        ("mnist.npz", b"PK\x03\x04", "a zip or NumPy archive"),
+        ("mnist.npy", b"\x93NUMPY\x01\x00", "a NumPy array"),
+        ("mnist.mat", b"MATLAB 5.0 MAT-file", "a MATLAB file"),
+        ("mnist.parquet", b"PAR1", "a Parquet file"),
+        ("latin.csv", b"path,label\n\xe9.png,7\n", "not UTF-8"),
+        ("other.csv", b"path,label\na.png,seven\n", "labels must be named 0, 1"),
+    ],
+)  # fmt: skip
+def test_what_holds_no_labelled_pictures_is_one_short_line(
+    name: str, content: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert main(["evaluate", "pretrained", "--images", str(tmp_path / name)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert name in line
+    assert len(line) < 400
+
+
+def test_folders_of_other_names_and_junk_are_told_apart(
+    tmp_path: Path, seven: Image.Image, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("testing/7", "testing/.ipynb_checkpoints", "testing/__MACOSX", "training/7"):
+        (tmp_path / folder).mkdir(parents=True)
+        seven.save(tmp_path / folder / "a.png")
+    seven.save(tmp_path / "testing" / "7" / "._a.png", "PNG")
+    assert main(["evaluate", "pretrained", "--images", str(tmp_path)]) == 1
+    assert "found testing, training" in capsys.readouterr().err
+    assert main(["evaluate", "pretrained", "--images", str(tmp_path / "testing"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["num_images"] == 1
+    assert main(["predict", str(tmp_path / "testing")]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1

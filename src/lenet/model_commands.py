@@ -47,7 +47,7 @@ def _evaluate_pictures(model: Path, images: Path, *, as_json: bool) -> int:
     from lenet.reader import Reader
 
     reader = Reader.from_model(model)
-    labelled = find_labelled(images)
+    labelled = find_labelled(images, reader.classes)
     wrong, unreadable = [], 0
     for path, label in labelled:
         try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lenet.errors import LeNetError, PictureError
-from lenet.images.decode import SUFFIXES, Source
+from lenet.images.decode import SUFFIXES, Source, walk
 from lenet.images.limits import MAX_BYTES
 from lenet.images.steps import Step, save_steps
 from lenet.options import PredictOptions, ReadOptions, fill_in, parse
@@ -256,13 +256,9 @@ def _find(names: Iterable[str]) -> Iterator[tuple[str, Source | Exception]]:
             yield name, too_long if len(data) > MAX_BYTES else data
         elif os.path.isdir(name):
             found = False
-            for folder, subfolders, files in os.walk(name):
-                subfolders.sort()
-                for file in sorted(files):
-                    if file.lower().endswith(tuple(SUFFIXES)):
-                        found = True
-                        path = os.path.join(folder, file)
-                        yield path, path
+            for path in walk(name):
+                found = True
+                yield path, path
             if not found:
                 yield name, PictureError(f"no pictures in this folder ({' '.join(SUFFIXES)})")
         else:

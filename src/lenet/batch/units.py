@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lenet.errors import LeNetError, PictureError
-from lenet.images.decode import SUFFIXES
+from lenet.images.decode import SUFFIXES, walk
 
 PARQUET_SUFFIX = ".parquet"
 FILES_A_UNIT = 500
@@ -60,13 +60,11 @@ def find_sources(name: str, out: Path) -> Iterator[str]:
         return
     found = False
     result = os.path.abspath(out)
-    for folder, subfolders, names in os.walk(path):
-        subfolders[:] = sorted(s for s in subfolders if os.path.join(folder, s) != result)
-        for file in sorted(names):
-            # Underscores and dots: what other programs leave beside Parquet files.
-            if file.lower().endswith(suffixes) and file[0] not in "._":
-                found = True
-                yield os.path.join(folder, file)
+    for file in walk(path, suffixes):
+        # An underscore: what other programs leave beside Parquet files.
+        if os.path.basename(file)[0] != "_" and not file.startswith(result + os.sep):
+            found = True
+            yield file
     if not found:
         raise PictureError(f"{name}: no pictures or Parquet files in this folder")
 

@@ -66,11 +66,12 @@ def fetch(
     Args:
         dataset: A name in `DATASETS`, or an entry of one's own.
         data_dir: A folder that holds the files, gzipped or not, in torchvision's layout or flat;
-            LENET_DATA by default. It is never written to. If it can't be used, a warning says why.
+            LENET_DATA by default. It is never written to.
         progress: Told of every piece that arrives.
         limits: How long a source is waited for.
 
     Raises:
+        DataError: `data_dir` holds none of the files, or broken ones.
         DownloadError: Every source failed, or what was fetched can't be kept.
     """
     found = find_dataset(dataset)
@@ -81,7 +82,9 @@ def fetch(
         try:
             return _from_folder(found, named, cache)
         except DataError as error:
-            logger.warning("%s is not used for %s: %s", named, found.title, error)
+            if data_dir is not None or candidates(found, named):
+                raise DataError(f"{named}: can't be used for {found.title}: {error}") from None
+            # LENET_DATA may be for another data set.
             failures.append((str(named), str(error)))
     if not _wanted(found, cache, []):
         return cache
@@ -109,7 +112,10 @@ def _from_folder(dataset: Dataset, named: Path, cache: Path) -> Path:
                 folder,
                 ", ".join(unverified),
             )
-        if all(status.path.suffix != ".gz" for status, _ in good):
+        if all(
+            status.path == folder / file.name
+            for (status, _), file in zip(good, dataset.files, strict=True)
+        ):
             return folder
         # Kept apart from what was verified.
         target = cache.with_name(cache.name + "-unverified") if unverified else cache

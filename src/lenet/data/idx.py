@@ -169,7 +169,8 @@ def _read_checked(stream: BinaryIO, name: str, size: int | None, max_bytes: int)
         raise DataError(f"{name}: expected {raw[3]} dimensions, found the end of the file")
     shape = struct.unpack_from(f">{raw[3]}I", raw, 4)
     expected = file_bytes(shape)
-    if expected > max_bytes:
+    # Without the zeros too: numpy refuses (0, 2**32 - 1, 2**32 - 1), which takes no memory.
+    if max(expected, math.prod(size or 1 for size in shape)) > max_bytes:
         raise DataError(
             f"{name}: expected at most {max_bytes:,} bytes, found a header of shape {shape}, "
             f"which takes {expected:,}"

@@ -82,9 +82,13 @@ def candidates(dataset: Dataset, named: Path) -> list[Path]:
 
 
 def find_files(file: DataFile, folder: Path) -> list[Path]:
-    """Return where a file lies in a folder: plain, gzipped, both or neither."""
-    paths = (folder / file.name, folder / file.gz_name)
-    return [path for path in paths if os.path.exists(path)]
+    """Return where a file lies in a folder: plain, gzipped, both or neither.
+
+    Some programs unpack it as `train-images.idx3-ubyte`, or into a folder of its own name.
+    """
+    dotted = file.name.replace("-idx", ".idx")
+    paths = (file.name, dotted, f"{file.name}/{file.name}", f"{dotted}/{dotted}", file.gz_name)
+    return [folder / path for path in paths if os.path.isfile(folder / path)]
 
 
 def inspect(file: DataFile, path: Path) -> tuple[FileStatus, bytearray]:

@@ -9,7 +9,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,7 @@ SUFFIXES = (
     ".png .jpg .jpeg .jpe .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm".split()  # noqa: SIM905
 )
 """What is taken from a folder."""
+
 MAX_SIDE = 768
 """Longest side of what is worked on, in pixels."""
 CHANNELS = (1, 3, 4)
@@ -106,6 +107,25 @@ def read_picture(source: Source) -> Picture:
     path = Path(source)
     with _alone(_size_of(path) > LARGE_BYTES):
         return _decode(_read_bytes(path))
+
+
+def walk(folder: str | os.PathLike[str], suffixes: Iterable[str] = SUFFIXES) -> Iterator[str]:
+    """Yield the paths of a folder's files with these endings, in order, subfolders included.
+
+    What operating systems and notebooks leave there is passed over: hidden files and folders (such
+    as `._7.png` and `.ipynb_checkpoints`) and `__MACOSX`. Links to folders are not followed.
+    """
+    endings = tuple(suffixes)
+    for parent, subfolders, names in os.walk(folder):
+        subfolders[:] = sorted(name for name in subfolders if not is_junk(name))
+        for name in sorted(names):
+            if name.lower().endswith(endings) and not is_junk(name):
+                yield os.path.join(parent, name)
+
+
+def is_junk(name: str) -> bool:
+    """Return whether a file or folder is one that no person put there."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def _alone(is_large: bool) -> AbstractContextManager[Any]:

@@ -63,12 +63,7 @@ def read_own(
     Raises:
         PictureError: No labelled pictures, none of them with a digit, or an unknown label.
     """
-    labelled = find_labelled(source)
-    unknown = sorted({label for _, label in labelled} - set(classes))
-    if unknown:
-        raise PictureError(
-            f"{source}: labels must be among {', '.join(classes)}; found {', '.join(unknown)}"
-        )
+    labelled = find_labelled(source, classes)
     images, labels, keys = [], [], []
     for path, label in labelled:
         try:
