@@ -19,18 +19,6 @@ def test_tables_are_those_of_the_records() -> None:
     assert found.returncode == 0, found.stdout + found.stderr
 
 
-def test_the_tree_in_the_docs_names_every_module() -> None:
-    tree = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("```")[1]
-    named = set(re.findall(r"[\w.]+\.(?:py|cpp|j2|js|css|html)\b", tree)) - {"report.html"}
-    package = ROOT / "src" / "lenet"
-    suffixes = {".py", ".cpp", ".j2", ".js", ".css", ".html"}
-    files = {p.name for p in package.rglob("*") if p.suffix in suffixes}
-    assert files - {"__main__.py"} <= named
-    assert named <= files | {p.name for p in (ROOT / "scripts").iterdir()} | {
-        p.name for p in (ROOT / "tests").iterdir()
-    } | {"test_"}
-
-
 def test_commands_in_the_readme_exist() -> None:
     commands = re.findall(r"^(?:scripts/)?lenet (\S+)", README, re.MULTILINE)
     assert {"train", "evaluate", "data"} <= set(commands)

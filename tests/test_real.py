@@ -114,6 +114,6 @@ def test_bench_measures_every_contestant(tmp_path: Path) -> None:
     record = json.loads(run(*lenet, cwd=tmp_path).splitlines()[-1])
     assert record["left_out"] == {}
     names = {(r["discipline"], r["name"]) for r in record["results"]}
-    assert ("train", "torch.compile") in names
+    assert {("train", "native"), ("train", "torch")} <= names
     assert ("infer 1000", "ONNX Runtime") in names
     assert all(r["images_per_s"] > 0 for r in record["results"])
