@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from lenet.records import environment
+from lenet.results.records import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = ROOT / "records" / "benchmarks"

@@ -18,9 +18,9 @@ from typing import Any
 
 from harness import main, report
 
-from lenet.recipes import RECIPES, Recipe
-from lenet.records import read_run_record, summarize
+from lenet.results.records import read_run_record, summarize
 from lenet.study import run_study
+from lenet.training.recipe import RECIPES, Recipe
 
 PAPER = RECIPES["lecun1998"]
 SIZES = (15_000, 30_000)

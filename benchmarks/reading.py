@@ -19,10 +19,10 @@ from scenes import KINDS, make_scene
 
 from lenet import load
 from lenet.data.distortions import BLUR, INK, NOISE, NOISE_KEY, Distortion, draw, render
-from lenet.images.steps import save_steps
-from lenet.images.strings import make_string
-from lenet.plots import new_figure, save_figure
-from lenet.reader import METHODS, Reader
+from lenet.reading.reader import METHODS, Reader
+from lenet.reading.steps import save_steps
+from lenet.reading.strings import make_string
+from lenet.results.plots import new_figure, save_figure
 
 FIGURES = ROOT / "docs" / "images"
 SEED = 5

@@ -40,7 +40,7 @@ from serve_attacks import attack
 from serve_load import Outcome, closed_loop, open_loop, request_of
 
 import lenet
-from lenet.reader import Reader
+from lenet.reading.reader import Reader
 
 CONNECTIONS = 64
 TRITON = ROOT / "benchmarks" / "serve_triton.py"

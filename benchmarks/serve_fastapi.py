@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from lenet import load_model
-from lenet.reader import PRETRAINED
+from lenet.reading.reader import PRETRAINED
 
 
 class Body(BaseModel):

@@ -30,7 +30,7 @@ from lenet import notebook
 from lenet.bench import run_bench
 from lenet.bench.contestants import Contestants, Setup, prepare_epoch
 from lenet.data import Digits, load
-from lenet.processes import num_cores
+from lenet.parallel import num_cores
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):

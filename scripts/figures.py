@@ -11,7 +11,7 @@ from tables import ROOT, benchmark, error, study
 
 from lenet.data import load
 from lenet.data.label_errors import MNIST_TEST_ERRORS
-from lenet.plots import TRAIN_COLOUR, VALID_COLOUR, new_figure, save_figure
+from lenet.results.plots import TRAIN_COLOUR, VALID_COLOUR, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,11 +18,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lenet.data.label_errors import MNIST_TEST_ERRORS
-from lenet.recipes import RECIPES, from_dict
-from lenet.records import read_study_record, summarize
-from lenet.report import ORIGINALS
+from lenet.results.records import read_study_record, summarize
+from lenet.results.report import ORIGINALS
 from lenet.schema import StudyRecord, Summary
-from lenet.training import build_model
+from lenet.training.recipe import RECIPES, from_dict
+from lenet.training.reproducible import build_model
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = ROOT / "records"

@@ -15,8 +15,8 @@ import torch
 from filelock import FileLock
 from PIL import Image, ImageDraw
 
+from lenet.data.datasets import DATASETS, DataFile, Dataset
 from lenet.data.idx import header
-from lenet.data.sources import DATASETS, DataFile, Dataset
 from lenet.native import NativeUnavailableError, build
 
 FILES = {
@@ -160,7 +160,7 @@ def everywhere(tiny_mnist: None, tmp_path: Path) -> dict[str, str]:
     folder.mkdir()
     # Python imports this module first, if it finds it.
     (folder / "sitecustomize.py").write_text(
-        "from lenet.data.sources import DATASETS, DataFile, Dataset\n"
+        "from lenet.data.datasets import DATASETS, DataFile, Dataset\n"
         f"DATASETS['mnist'] = {DATASETS['mnist']!r}\n"
     )
     paths = [str(folder), os.environ.get("PYTHONPATH", "")]

@@ -4,14 +4,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from lenet.checkpoint import load_model
 from lenet.data import load
-from lenet.evaluation import evaluate
 from lenet.models import LeNet5
-from lenet.recipes import RECIPES
+from lenet.models.files import load_model
+from lenet.results.scores import evaluate
 from lenet.schema import EpochScores
-from lenet.training import Run, create_run, open_run, train
 from lenet.training.averaging import WeightAverage
+from lenet.training.recipe import RECIPES
+from lenet.training.run import Run, create_run, open_run
+from lenet.training.session import train
 
 AVERAGED = replace(RECIPES["fast"], ema=0.95, epochs=4, batch_size=16)
 

@@ -6,10 +6,10 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from lenet import cli
-from lenet.batch import plan, read_here
+from lenet.cli import main as cli
 from lenet.errors import PictureError
-from lenet.reader import Reader, describe_digit
+from lenet.reading.batch import plan, read_here
+from lenet.reading.reader import Reader, describe_digit
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -131,7 +131,7 @@ def test_a_result_is_not_continued_otherwise(
     assert cli.main(command) == 0
     assert cli.main([*command, *flags]) == 1
     assert message in capsys.readouterr().err
-    monkeypatch.setattr("lenet.batch.reading.__version__", "0.0.0")
+    monkeypatch.setattr("lenet.reading.batch.__version__", "0.0.0")
     assert cli.main(command) == 1
     assert "holds a result of other version" in capsys.readouterr().err
     monkeypatch.undo()
@@ -144,8 +144,8 @@ def test_a_large_row_group_is_cut_and_processes_read_what_one_does(
     pictures: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Three rows a unit, two at once: neither ends where the other does.
-    monkeypatch.setattr("lenet.batch.units.ROWS_A_UNIT", 3)
-    monkeypatch.setattr("lenet.batch.units.ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("lenet.reading.batch_units.ROWS_A_UNIT", 3)
+    monkeypatch.setattr("lenet.reading.batch_units.ROWS_AT_ONCE", 2)
     source = tmp_path / "P.PARQUET"
     values = [*pictures[:5], *pictures[4::-1], None]
     pq.write_table(pa.table({"image": values}), source, row_group_size=7)

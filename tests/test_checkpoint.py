@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lenet.checkpoint import load_model, load_state, save_model, save_state
 from lenet.errors import CheckpointError
 from lenet.files import replacing
 from lenet.models import LeNet5
+from lenet.models.files import load_model, load_state, save_model, save_state
 from lenet.schema import CardScores, ModelCard
 
 CLASSES = tuple("0123456789")

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from lenet import __version__, cli, commands
+from lenet import __version__
+from lenet.cli import data as commands
+from lenet.cli import main as cli
 from lenet.errors import LeNetError
-from lenet.recipes import RECIPES, Recipe
+from lenet.training.recipe import RECIPES, Recipe
 
 QUICK = ["--epochs", "1", "--batch-size", "20", "--quiet"]
 
@@ -79,7 +81,7 @@ def test_ctrl_c_leaves_the_run_resumable(
 ) -> None:
     train = ["train", "--epochs", "3", "--batch-size", "20", "--quiet"]
     assert cli.main([*train, "--out", "whole"]) == 0
-    from lenet.console import TrainingView
+    from lenet.cli.console import TrainingView
 
     def interrupt(self: TrainingView, epoch: int, tally: object) -> None:
         if epoch == 1:
@@ -104,7 +106,7 @@ def test_ctrl_c_leaves_the_run_resumable(
 def test_a_run_that_never_got_started_is_taken_up(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lenet.console import TrainingView
+    from lenet.cli.console import TrainingView
 
     def interrupt(self: TrainingView, epoch: int, tally: object) -> None:
         raise KeyboardInterrupt
@@ -166,7 +168,7 @@ def test_a_misspelt_verb_gets_a_hint(capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_every_help_has_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    module = importlib.import_module(cli.MODULES.get(verb, "lenet.commands"))
+    module = importlib.import_module(cli.MODULES.get(verb, "lenet.cli.data"))
     assert callable(getattr(module, verb))
     assert cli.main([verb, "--help"]) == 0
     out = capsys.readouterr().out
@@ -284,7 +286,7 @@ def test_output_that_does_not_fit_the_disk_is_one_clear_error() -> None:
 def test_a_server_computes_on_one_blas_thread() -> None:
     """Two wait for each other: a third of the requests a second."""
     code = (
-        "import os; from lenet.cli import main; main(['serve', '--port', '-1']);"
+        "import os; from lenet.cli.main import main; main(['serve', '--port', '-1']);"
         "print(os.environ['OPENBLAS_NUM_THREADS'])"
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS")}
@@ -295,7 +297,9 @@ def test_a_server_computes_on_one_blas_thread() -> None:
 
 
 def test_help_answers_without_heavy_imports() -> None:
-    code = "import sys; from lenet.cli import main; main(['--help']); print(sorted(sys.modules))"
+    code = (
+        "import sys; from lenet.cli.main import main; main(['--help']); print(sorted(sys.modules))"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"'torch'", "'tyro'", "'rich'", "'numpy'"} & set(found.stdout.split(", "))
 

@@ -17,14 +17,14 @@ from typing import Any
 
 import pytest
 
-from lenet import cli
-from lenet.cluster import connected
+from lenet.cli import main as cli
 from lenet.errors import ClusterError, DataError, RunError
-from lenet.recipes import RECIPES, Recipe
-from lenet.records import read_study_record
+from lenet.results.records import read_study_record
 from lenet.schema import RunRecord
 from lenet.study import SeedTask, run_study
-from lenet.study.cluster import _keep, _run_there, run_on_ray
+from lenet.study.on_ray import _keep, _run_there, run_on_ray
+from lenet.study.ray import connected
+from lenet.training.recipe import RECIPES, Recipe
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 
@@ -213,7 +213,7 @@ def test_what_would_stop_every_seed_cancels_the_others(
     def fail(task: SeedTask) -> RunRecord:
         raise DataError("bad data")
 
-    monkeypatch.setattr("lenet.study.cluster.run_task", fail)
+    monkeypatch.setattr("lenet.study.on_ray.run_task", fail)
     task = SeedTask(path=tmp_path, recipe_name="default", recipe=small, seed=0)
     with pytest.raises(DataError, match="bad data"):
         list(run_on_ray([task, replace(task, seed=1)], "local"))
@@ -228,7 +228,7 @@ def test_a_run_s_files_come_back_its_record_last(
     _, files = _run_there(there)
     written: list[str] = []
     monkeypatch.setattr(
-        "lenet.study.cluster.write_bytes", lambda path, content: written.append(path.name)
+        "lenet.study.on_ray.write_bytes", lambda path, content: written.append(path.name)
     )
     _keep(tmp_path / "here", files)
     assert written[-1] == "record.json"

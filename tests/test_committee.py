@@ -9,15 +9,13 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lenet.checkpoint import load_model
 from lenet.data.digits import to_input
 from lenet.errors import CheckpointError, RunError
 from lenet.models import LeNet5
+from lenet.models.files import load_model
 from lenet.native import NativeEngine, NativeUnavailableError
-from lenet.recipes import RECIPES, Recipe
-from lenet.records import read_run_record
+from lenet.results.records import read_run_record
 from lenet.schema import EpochScores
-from lenet.training import Run, create_run, open_run, train
 from lenet.training.committee import (
     Committee,
     committee_folder,
@@ -25,7 +23,10 @@ from lenet.training.committee import (
     teacher_recipe,
     teacher_seed,
 )
+from lenet.training.recipe import RECIPES, Recipe
+from lenet.training.run import Run, create_run, open_run
 from lenet.training.sampling import Sampling
+from lenet.training.session import train
 
 PUPIL = replace(
     RECIPES["fast"],

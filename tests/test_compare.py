@@ -8,11 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lenet import cli
-from lenet.compare import compare, mcnemar
+from lenet.cli import main as cli
 from lenet.errors import RunError
-from lenet.recipes import RECIPES
-from lenet.records import (
+from lenet.results.compare import compare, mcnemar
+from lenet.results.records import (
     PREDICTIONS_FILE,
     STUDY_FILE,
     environment,
@@ -20,6 +19,7 @@ from lenet.records import (
     write_record,
 )
 from lenet.schema import RunFigures, StudyRecord
+from lenet.training.recipe import RECIPES
 
 
 def write_study(path: Path, name: str, accuracies: list[float], seeds: list[int]) -> Path:

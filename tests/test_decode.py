@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from lenet.errors import PictureError
-from lenet.images import decode, limits
-from lenet.images.decode import FORMATS, read_picture
+from lenet.reading import decode, limits
+from lenet.reading.decode import FORMATS, read_picture
 
 
 @pytest.fixture
@@ -340,7 +340,7 @@ def test_the_largest_picture_stays_within_a_gigabyte(tmp_path: Path) -> None:
     Image.new("RGBA", (side, side), (0, 0, 0, 10)).save(path, compress_level=1)
     # Not ru_maxrss, in which a process begins with what the one that started it holds.
     read = f"""
-from lenet.images.decode import read_picture
+from lenet.reading.decode import read_picture
 read_picture({str(path)!r})
 print(*[line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM:")])
 """

@@ -8,9 +8,9 @@ from torch.func import functional_call
 
 from lenet.data.digits import batches
 from lenet.data.distortions import NUM_VALUES
-from lenet.recipes import RECIPES
-from lenet.training import build_model
 from lenet.training.losses import LOSSES
+from lenet.training.recipe import RECIPES
+from lenet.training.reproducible import build_model
 from lenet.training.sampling import Sampling
 
 NUM_IMAGES = 70

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lenet.data.datasets import Dataset
 from lenet.data.digits import (
     Digits,
     batches,
@@ -17,7 +18,6 @@ from lenet.data.digits import (
     to_input,
 )
 from lenet.data.idx import parse
-from lenet.data.sources import Dataset
 from lenet.errors import DataError
 
 

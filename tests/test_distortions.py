@@ -23,10 +23,11 @@ from lenet.data.distortions import (
     spline_basis,
 )
 from lenet.native import load_renderer
-from lenet.recipes import RECIPES, Recipe
 from lenet.schema import EpochScores
-from lenet.training import Run, create_run, open_run, train
+from lenet.training.recipe import RECIPES, Recipe
+from lenet.training.run import Run, create_run, open_run
 from lenet.training.sampling import Sampling
+from lenet.training.session import train
 
 Render = Callable[[Tensor, Tensor, Tensor], Tensor]
 

@@ -15,13 +15,16 @@ from torch import Tensor, nn
 from torch._C._distributed_c10d import HashStore
 from torch.distributed.distributed_c10d import Store
 
+from lenet.cli.options import TrainOptions
+from lenet.cli.train import _find_run
 from lenet.errors import RecipeError, RunError
-from lenet.options import TrainOptions
-from lenet.recipes import RECIPES
-from lenet.records import read_run_record
-from lenet.train_command import _find_run
-from lenet.training import create_run, train
-from lenet.training.distributed import (
+from lenet.results.records import read_run_record
+from lenet.training.engines import choose_engine
+from lenet.training.recipe import RECIPES
+from lenet.training.reproducible import build_model
+from lenet.training.run import create_run
+from lenet.training.session import train
+from lenet.training.shared import (
     ALONE,
     Group,
     Step,
@@ -31,8 +34,6 @@ from lenet.training.distributed import (
     shared_step,
     torch_gradients,
 )
-from lenet.training.engines import choose_engine
-from lenet.training.reproducible import build_model
 from lenet.training.stepping import Stepping
 
 SMALL = replace(RECIPES["default"], epochs=3, batch_size=16)

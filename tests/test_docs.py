@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lenet.cli import VERBS
-from lenet.recipes import RECIPES
+from lenet.cli.main import VERBS
+from lenet.training.recipe import RECIPES
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -26,10 +26,10 @@ import requests
 from filelock import FileLock
 
 from lenet.data import wheel as wheel_module
+from lenet.data.datasets import DATASETS, Dataset, Wheel
 from lenet.data.digits import load
 from lenet.data.download import Limits, cache_dir, fetch, list_datasets, verify
 from lenet.data.idx import parse
-from lenet.data.sources import DATASETS, Dataset, Wheel
 from lenet.data.wheel import load_arrays
 from lenet.errors import DataError, DownloadError
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lenet.evaluation import (
+from lenet.results.scores import (
     compute_logits,
     evaluate,
     fit_temperature,

@@ -18,11 +18,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from lenet import __version__, cli
-from lenet.checkpoint import load_model, save_model
+from lenet import __version__
+from lenet.cli import main as cli
+from lenet.data.datasets import DATASETS, DataFile, Dataset
 from lenet.data.digits import Digits, load, to_input
 from lenet.data.idx import write_idx
-from lenet.data.sources import DATASETS, DataFile, Dataset
 from lenet.errors import ExportError
 from lenet.export import EXPORTERS, Settings, c_code, export_model, onnx_graph
 from lenet.export.artifact import Artifact
@@ -30,6 +30,7 @@ from lenet.export.browser import find_browsers
 from lenet.export.c_constants import comment_text, float_text, quoted
 from lenet.export.parity import Parity, require_close, require_equal
 from lenet.models import LeNet5, LeNet5_1998
+from lenet.models.files import load_model, save_model
 from lenet.page.build import read_models
 from lenet.schema import CardScores, ModelCard
 from lenet.serve.classifier import load_classifier

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from lenet.checkpoint import save_model
-from lenet.inference import read_network
 from lenet.models import LeNet5
+from lenet.models.files import save_model
+from lenet.reading.inference import read_network
 from lenet.schema import ModelCard
 
 CLASSES = tuple("0123456789")

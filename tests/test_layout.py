@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from lenet.images.layout import KEPT_SLANT, find_patches, find_slant
-from lenet.images.lines import fade_lines
+from lenet.reading.layout import KEPT_SLANT, find_patches, find_slant
+from lenet.reading.lines import fade_lines
 
 Array = np.ndarray[Any, Any]
 

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lenet.errors import DivergenceError
 from lenet.models import LeNet5
-from lenet.training import EpochResult, get_accuracy, training_loop
+from lenet.training.loop import EpochResult, get_accuracy, training_loop
 from lenet.training.losses import LOSSES
 from lenet.training.optimizers import OPTIMIZERS
 from lenet.training.schedules import SCHEDULES, lr_factor

@@ -13,9 +13,10 @@ from lenet.errors import LeNetError
 from lenet.models import LeNet5
 from lenet.native import NativeAdam, NativeEngine, NativeUnavailableError, build
 from lenet.native.build import FLAGS
-from lenet.recipes import RECIPES
-from lenet.training import create_run, train
 from lenet.training.engines import choose_engine
+from lenet.training.recipe import RECIPES
+from lenet.training.run import create_run
+from lenet.training.session import train
 
 VARIANTS = [(a, p) for a in ("tanh", "relu", "silu") for p in ("average", "max")]
 

@@ -13,17 +13,18 @@ from torch import Tensor, nn
 
 from lenet.data import to_input
 from lenet.errors import LeNetError
-from lenet.evaluation import BatchScores
 from lenet.models import LeNet5_1998
 from lenet.native import NativeEngine1998, NativeUnavailableError
 from lenet.native.build import FLAGS, build
-from lenet.recipes import RECIPES, Recipe
-from lenet.training import create_run, open_run, train
+from lenet.results.scores import BatchScores
 from lenet.training.curvature import estimate_curvature
 from lenet.training.engines import choose_engine
 from lenet.training.losses import MAP, MSE
+from lenet.training.recipe import RECIPES, Recipe
 from lenet.training.reproducible import build_model
+from lenet.training.run import create_run, open_run
 from lenet.training.sdlm import StochasticDiagonalLM
+from lenet.training.session import train
 from lenet.training.stepping import PATTERNS_A_CALL, Stepping
 
 VARIANTS = [

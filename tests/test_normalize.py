@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from scenes import KINDS, make_scene
 
-from lenet.images.lines import SLOPES, most_in_a_level, remove_lines
-from lenet.images.normalize import normalize
-from lenet.images.paper import find_ink
-from lenet.images.regions import box_mean, dilate, label_regions, stroke_width
+from lenet.reading.lines import SLOPES, most_in_a_level, remove_lines
+from lenet.reading.normalize import normalize
+from lenet.reading.paper import find_ink
+from lenet.reading.regions import box_mean, dilate, label_regions, stroke_width
 
 Array = np.ndarray[Any, Any]
 

@@ -7,15 +7,16 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from lenet.checkpoint import load_model
-from lenet.cli import main
+from lenet.cli.main import main
 from lenet.data.digits import Digits
 from lenet.errors import CheckpointError, PictureError, RecipeError
-from lenet.reader import pretrained_model
-from lenet.recipes import RECIPES
-from lenet.records import read_run_record
-from lenet.training import build_model, create_run
+from lenet.models.files import load_model
+from lenet.reading.reader import pretrained_model
+from lenet.results.records import read_run_record
 from lenet.training.own import add_own, keep_own, keep_start, load_start, read_own
+from lenet.training.recipe import RECIPES
+from lenet.training.reproducible import build_model
+from lenet.training.run import create_run
 
 CLASSES = tuple("0123456789")
 TINY = ("--epochs", "1", "--num-val", "0", "--pieces", "0", "--windows", "0", "--quiet")
@@ -224,7 +225,8 @@ def test_a_resumed_run_must_find_the_same_pictures(
     make_stopped: Callable[[Path], Path], pictures: Path
 ) -> None:
     path = make_stopped(pictures)
-    from lenet.training import open_run, train
+    from lenet.training.run import open_run
+    from lenet.training.session import train
 
     run = open_run(path)
     own = read_own(pictures, CLASSES, lambda path, error: None)
@@ -236,7 +238,7 @@ def test_a_resumed_run_must_find_the_same_pictures(
 @pytest.fixture
 def make_stopped(tiny_mnist: None, tmp_path: Path) -> Callable[[Path], Path]:
     """A run on own pictures that has trained, its record taken away."""
-    from lenet.training import train
+    from lenet.training.session import train
 
     def make(pictures: Path) -> Path:
         recipe = replace(RECIPES["default"], epochs=1)

@@ -22,15 +22,15 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from lenet.checkpoint import save_model
 from lenet.errors import ExportError
 from lenet.export.browser import Browser, find_browsers
-from lenet.images.decode import read_picture
-from lenet.images.normalize import normalize
-from lenet.inference import read_network
 from lenet.models import MODELS
+from lenet.models.files import save_model
 from lenet.page import PageDigits, build_page, content_security_policy
 from lenet.page.build import NUMBERS, PARTS, read_models
+from lenet.reading.decode import read_picture
+from lenet.reading.inference import read_network
+from lenet.reading.normalize import normalize
 from lenet.schema import ModelCard
 
 PRETRAINED = Path(str(files("lenet").joinpath("pretrained", "robust.safetensors")))
@@ -472,8 +472,8 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(
 @needs_chromium
 def test_the_browser_computes_what_python_does(visit: Callable[..., Any], model_1998: Path) -> None:
     """Both networks on the same images, and the way from a picture to 28 x 28."""
-    from lenet.checkpoint import load_model
     from lenet.data.digits import to_input
+    from lenet.models.files import load_model
 
     page = visit()
     images = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)

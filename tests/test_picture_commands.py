@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lenet.cli import main
-from lenet.images.labelled import find_labelled
+from lenet.cli.main import main
+from lenet.reading.labelled import find_labelled
 
 
 @pytest.fixture
@@ -160,7 +160,8 @@ def test_own_pictures_are_scored(folder: Path, capsys: pytest.CaptureFixture[str
 
 def test_standard_input_is_read_without_torch(folder: Path) -> None:
     code = (
-        "import os, sys; from lenet.cli import main; status = main(['predict', '-', '--json']);"
+        "import os, sys; from lenet.cli.main import main;"
+        "status = main(['predict', '-', '--json']);"
         "print('torch' in sys.modules, os.environ['OPENBLAS_NUM_THREADS'], file=sys.stderr);"
         "sys.exit(status)"
     )

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 import lenet
-from lenet.checkpoint import load_model, save_model
 from lenet.errors import CheckpointError, PictureError
 from lenet.models import LeNet5
-from lenet.reader import Reader
+from lenet.models.files import load_model, save_model
+from lenet.reading.reader import Reader
 from lenet.schema import CardScores, ModelCard
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from lenet.reader import Digit, Reader
+from lenet.reading.reader import Digit, Reader
 
 SIDE = 120
 STROKES = {

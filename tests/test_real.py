@@ -76,9 +76,9 @@ def test_the_paper_s_effective_rates_of_the_first_pass(tmp_path: Path) -> None:
 
     from lenet.data import load
     from lenet.models import LeNet5_1998
-    from lenet.recipes import RECIPES
-    from lenet.training import build_model
     from lenet.training.optimizers import OPTIMIZERS
+    from lenet.training.recipe import RECIPES
+    from lenet.training.reproducible import build_model
     from lenet.training.sdlm import StochasticDiagonalLM, refresh_curvature
 
     recipe, images = RECIPES["lecun1998"], load("mnist", "train").images
@@ -94,8 +94,9 @@ def test_the_paper_s_effective_rates_of_the_first_pass(tmp_path: Path) -> None:
 
 
 def test_a_seed_in_company_is_the_seed_alone(tmp_path: Path) -> None:
-    from lenet.recipes import RECIPES
-    from lenet.training import create_run, train
+    from lenet.training.recipe import RECIPES
+    from lenet.training.run import create_run
+    from lenet.training.session import train
 
     name, recipe = "lecun1998-distorted", {"epochs": 2, "num_train": 1500}
     flags = ("--epochs", "2", "--num-train", "1500", "--seeds", "2", "--jobs", "2")

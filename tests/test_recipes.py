@@ -3,14 +3,14 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from lenet.data.sources import DATASETS
+from lenet.data.datasets import DATASETS
 from lenet.errors import RecipeError
 from lenet.models import MODELS
 from lenet.models.lenet5 import ACTIVATIONS, POOLINGS, RESIZES
 from lenet.models.lenet5_1998 import INITS
-from lenet.recipes import RECIPES, SUMMARIES, Recipe, from_dict
 from lenet.training.losses import LOSSES
 from lenet.training.optimizers import OPTIMIZERS
+from lenet.training.recipe import RECIPES, SUMMARIES, Recipe, from_dict
 from lenet.training.schedules import SCHEDULES
 
 

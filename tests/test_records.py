@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lenet.errors import RunError
-from lenet.records import (
+from lenet.results.records import (
     environment,
     read_run_record,
     read_study_record,

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from lenet import plots
 from lenet.errors import LeNetError, RunError
-from lenet.recipes import RECIPES
-from lenet.records import read_run_record
-from lenet.report import ORIGINALS, write_report
+from lenet.results import plots
+from lenet.results.records import read_run_record
+from lenet.results.report import ORIGINALS, write_report
 from lenet.schema import EpochScores
-from lenet.training import create_run, train
+from lenet.training.recipe import RECIPES
+from lenet.training.run import create_run
+from lenet.training.session import train
 
 FIGURES = ("losses", "predictions", "mistakes", "confusion", "filters")
 

@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 import torch
 
-from lenet.checkpoint import load_model
 from lenet.data import load
-from lenet.data.sources import Dataset
+from lenet.data.datasets import Dataset
 from lenet.errors import CheckpointError, RecipeError, RunError
-from lenet.evaluation import evaluate
-from lenet.recipes import RECIPES, Recipe
-from lenet.records import read_run_record
+from lenet.models.files import load_model
+from lenet.results.records import read_run_record
+from lenet.results.scores import evaluate
 from lenet.schema import EpochScores
-from lenet.training import create_run, open_run, train
+from lenet.training.recipe import RECIPES, Recipe
+from lenet.training.run import create_run, open_run
+from lenet.training.session import train
 
 SMALL = replace(RECIPES["default"], epochs=3, batch_size=16)
 MODEL, STATE = "model.safetensors", "resume.pt"
@@ -149,8 +150,9 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 import torch
 from test_run import SMALL
-from lenet.data.sources import DATASETS, DataFile
-from lenet.training import open_run, train
+from lenet.data.datasets import DATASETS, DataFile
+from lenet.training.run import open_run
+from lenet.training.session import train
 old = DATASETS["mnist"]
 folder = Path({folder!r})
 DATASETS["mnist"] = replace(old, files=tuple(
@@ -343,7 +345,7 @@ def test_a_state_that_does_not_fit_the_disk_is_one_clear_error(
 ) -> None:
     """torch.save raises an error of its own where a write fails."""
     code = (
-        "import resource, sys; from lenet.cli import main;"
+        "import resource, sys; from lenet.cli.main import main;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));"
         f"sys.exit(main(['train', '--epochs', '1', '--quiet', '--out', {str(tmp_path / 'run')!r}]))"
     )

@@ -6,9 +6,9 @@ from torch import nn
 
 from lenet.data import order, to_input
 from lenet.models import LeNet5_1998
-from lenet.recipes import RECIPES
 from lenet.training.curvature import estimate_curvature
 from lenet.training.losses import MAP, MSE, rubbish_penalty
+from lenet.training.recipe import RECIPES
 from lenet.training.reproducible import build_model
 from lenet.training.schedules import lr_factor
 from lenet.training.sdlm import StochasticDiagonalLM, refresh_curvature

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from lenet.images.segment import Line, arc_image, find_arcs, find_lines, piece_heights
-from lenet.images.strings import make_amount, make_string
-from lenet.strings import log_probabilities, read_line, sweep_line
+from lenet.reading.graph import log_probabilities, read_line, sweep_line
+from lenet.reading.segment import Line, arc_image, find_arcs, find_lines, piece_heights
+from lenet.reading.strings import make_amount, make_string
 
 Array = np.ndarray[Any, Any]
 
@@ -71,7 +71,7 @@ def test_blank_paper_has_no_lines() -> None:
 
 def test_the_way_that_is_found_is_the_cheapest_of_all() -> None:
     """Against all ways through a short line, one by one."""
-    import lenet.strings as module
+    import lenet.reading.graph as module
 
     line = find_lines(page_of_bars())[0]
     assert len(line.boxes) == 4

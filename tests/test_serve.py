@@ -22,9 +22,9 @@ from PIL import Image
 
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 
-from lenet.inference import read_network
 from lenet.page import build_page, content_security_policy
-from lenet.reader import Reader
+from lenet.reading.inference import read_network
+from lenet.reading.reader import Reader
 from lenet.serve import answers
 from lenet.serve.access_log import AccessLog
 from lenet.serve.app import build_app

@@ -19,9 +19,9 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 
-from lenet import cli
+from lenet.cli import main as cli
 from lenet.errors import LeNetError
-from lenet.inference import read_network
+from lenet.reading.inference import read_network
 from lenet.serve import worker, workers
 from lenet.serve.access_log import AccessLog
 from lenet.serve.batcher import Batcher

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from lenet.data.sources import DATASETS, Dataset, find_dataset
+from lenet.data.datasets import DATASETS, Dataset, find_dataset
 from lenet.errors import DataError
 
 
@@ -62,7 +62,7 @@ def test_splits_are_named_train_and_test() -> None:
 
 def test_knowing_the_data_sets_takes_neither_torch_nor_requests() -> None:
     code = (
-        "import sys, lenet.data.sources, lenet.data.download, lenet.data; "
+        "import sys, lenet.data.datasets, lenet.data.download, lenet.data; "
         "lenet.data.fetch; sys.exit('torch' in sys.modules or 'requests' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

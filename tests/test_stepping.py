@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lenet.recipes import RECIPES, Recipe
 from lenet.training.engines import build_optimizer
+from lenet.training.recipe import RECIPES, Recipe
 from lenet.training.reproducible import build_model
 from lenet.training.stepping import Stepping
 

@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from lenet import cli
+from lenet.cli import main as cli
 from lenet.errors import DataError, DivergenceError, RecipeError, RunError
-from lenet.recipes import RECIPES, Recipe
-from lenet.records import read_study_record, summarize_images, summarize_runs
+from lenet.results.records import read_study_record, summarize_images, summarize_runs
 from lenet.schema import RunFigures, SweepPoint
 from lenet.study import SeedTask, parse_sweep, run_study, run_sweep
 from lenet.study.figure import sweep_figure
@@ -25,6 +24,7 @@ from lenet.study.processes import run_in_processes, share_cores
 from lenet.study.sweep import _best, _sentence
 from lenet.study.tasks import Outcome, run_task
 from lenet.study.view import StudyView
+from lenet.training.recipe import RECIPES, Recipe
 
 SMALL = replace(RECIPES["default"], epochs=2, batch_size=20)
 

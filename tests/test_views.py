@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lenet.images.views import turn
+from lenet.reading.views import turn
 
 
 def test_images_are_turned_as_pillow_turns_them() -> None:

@@ -10,45 +10,45 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from lenet.checkpoint import load_model as load_model
-    from lenet.checkpoint import save_model as save_model
     from lenet.data.digits import Digits as Digits
     from lenet.data.digits import load as load
     from lenet.errors import LeNetError as LeNetError
-    from lenet.evaluation import evaluate as evaluate
+    from lenet.models.files import load_model as load_model
+    from lenet.models.files import save_model as save_model
     from lenet.models.lenet5 import LeNet5 as LeNet5
     from lenet.models.lenet5_1998 import LeNet5_1998 as LeNet5_1998
-    from lenet.plots import plot_losses as plot_losses
-    from lenet.reader import Digit as Digit
-    from lenet.reader import Reader as Reader
-    from lenet.recipes import RECIPES as RECIPES
-    from lenet.recipes import Recipe as Recipe
+    from lenet.reading.reader import Digit as Digit
+    from lenet.reading.reader import Reader as Reader
+    from lenet.results.plots import plot_losses as plot_losses
+    from lenet.results.scores import evaluate as evaluate
     from lenet.schema import Scores as Scores
-    from lenet.training.directory import create_run as create_run
-    from lenet.training.directory import open_run as open_run
     from lenet.training.loop import get_accuracy as get_accuracy
     from lenet.training.loop import training_loop as training_loop
-    from lenet.training.run import train as train
+    from lenet.training.recipe import RECIPES as RECIPES
+    from lenet.training.recipe import Recipe as Recipe
+    from lenet.training.run import create_run as create_run
+    from lenet.training.run import open_run as open_run
+    from lenet.training.session import train as train
 
 _HOMES = {
-    "Digit": "lenet.reader",
+    "Digit": "lenet.reading.reader",
     "Digits": "lenet.data.digits",
     "LeNet5": "lenet.models.lenet5",
     "LeNet5_1998": "lenet.models.lenet5_1998",
     "LeNetError": "lenet.errors",
-    "RECIPES": "lenet.recipes",
-    "Reader": "lenet.reader",
-    "Recipe": "lenet.recipes",
+    "RECIPES": "lenet.training.recipe",
+    "Reader": "lenet.reading.reader",
+    "Recipe": "lenet.training.recipe",
     "Scores": "lenet.schema",
-    "create_run": "lenet.training.directory",
-    "evaluate": "lenet.evaluation",
+    "create_run": "lenet.training.run",
+    "evaluate": "lenet.results.scores",
     "get_accuracy": "lenet.training.loop",
     "load": "lenet.data.digits",
-    "load_model": "lenet.checkpoint",
-    "open_run": "lenet.training.directory",
-    "plot_losses": "lenet.plots",
-    "save_model": "lenet.checkpoint",
-    "train": "lenet.training.run",
+    "load_model": "lenet.models.files",
+    "open_run": "lenet.training.run",
+    "plot_losses": "lenet.results.plots",
+    "save_model": "lenet.models.files",
+    "train": "lenet.training.session",
     "training_loop": "lenet.training.loop",
 }
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from lenet.cli import main
+from lenet.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

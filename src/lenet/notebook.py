@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 import lenet.models.lenet5
 import lenet.training.loop
-from lenet.plots import plot_losses
+from lenet.results.plots import plot_losses
 from lenet.training.loop import get_accuracy
 
 __all__ = [

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from lenet.data.digits import Digits, batches, to_input
 from lenet.errors import LeNetError, install_hint
-from lenet.evaluation import evaluate
-from lenet.recipes import RECIPES
-from lenet.training import build_model, training_loop
+from lenet.results.scores import evaluate
 from lenet.training.engines import build_optimizer, choose_engine, whole_step
+from lenet.training.loop import training_loop
 from lenet.training.losses import LOSSES
+from lenet.training.recipe import RECIPES
+from lenet.training.reproducible import build_model
 
 MATRIX_SIZE = 1024
 

@@ -26,8 +26,8 @@ from lenet.bench.contestants import (
     prepare_training,
 )
 from lenet.data.digits import Digits, load
-from lenet.processes import num_cores
-from lenet.records import environment
+from lenet.parallel import num_cores
+from lenet.results.records import environment
 from lenet.schema import Environment
 
 FLOP_PER_IMAGE = 2 * (2 * 416_520 + 298_920)

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lenet.data.datasets import DATASETS, DataFile, Dataset, Wheel, find_dataset
     from lenet.data.digits import (
         Digits,
         batches,
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
         verify,
     )
     from lenet.data.idx import read_idx, read_images, read_labels, write_idx
-    from lenet.data.sources import DATASETS, DataFile, Dataset, Wheel, find_dataset
 
 __all__ = [
     "DATASETS",

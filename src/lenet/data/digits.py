@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lenet.data.datasets import Dataset, find_dataset
 from lenet.data.download import Progress, fetch
 from lenet.data.idx import file_bytes, read_labelled
-from lenet.data.sources import Dataset, find_dataset
 from lenet.errors import DataError
 
 VALIDATION_SEED = 1998

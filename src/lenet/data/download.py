@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lenet.data.datasets import DataFile, Dataset, Wheel, find_dataset
 from lenet.data.idx import file_bytes, unpack_bytes
-from lenet.data.sources import DataFile, Dataset, Wheel, find_dataset
 from lenet.data.store import (
     WORK_PREFIX,
     DatasetStatus,

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from lenet.data.datasets import DATASETS, DataFile, Dataset, find_dataset
 from lenet.data.idx import file_bytes, parse, read_raw
-from lenet.data.sources import DATASETS, DataFile, Dataset, find_dataset
 from lenet.errors import DataError
 from lenet.files import remove_temporaries, replacing, write_text
 

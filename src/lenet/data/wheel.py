@@ -22,8 +22,8 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from lenet.data.datasets import Dataset, Wheel
 from lenet.data.idx import Bytes, header
-from lenet.data.sources import Dataset, Wheel
 from lenet.errors import DataError
 
 

@@ -8,7 +8,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lenet.checkpoint import find_model
 from lenet.data.download import Progress
 from lenet.errors import ExportError, LeNetError, install_hint
 from lenet.export import (
@@ -24,7 +23,8 @@ from lenet.export.artifact import Artifact, Exporter, Settings
 from lenet.export.parity import Parity, compare, require_close, require_equal
 from lenet.export.placing import check_target, record_path, staging
 from lenet.export.source import Source, describe, read_source
-from lenet.records import command_line, environment
+from lenet.models.files import find_model
+from lenet.results.records import command_line, environment
 from lenet.schema import Environment, to_json
 
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")

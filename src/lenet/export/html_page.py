@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lenet.checkpoint import load_model
 from lenet.data.digits import to_input
 from lenet.errors import ExportError
 from lenet.export.artifact import Artifact, Settings
@@ -19,6 +18,7 @@ from lenet.export.browser import Browser, start_browser
 from lenet.export.parity import Parity, Predict, compare, require_equal
 from lenet.export.source import Source, describe, make_source
 from lenet.files import replacing
+from lenet.models.files import load_model
 from lenet.page import PageDigits, build_page
 from lenet.page.build import read_models
 

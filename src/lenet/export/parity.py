@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lenet.errors import ExportError
-from lenet.evaluation import compute_logits
 from lenet.export.source import Source
+from lenet.results.scores import compute_logits
 
 Predict = Callable[[Tensor], Tensor]
 """(B, 28, 28) uint8 to (B, num_classes) float32 logits, computed from the exported files."""

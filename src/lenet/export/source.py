@@ -9,11 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from lenet import __version__
-from lenet.checkpoint import find_model, load_model
 from lenet.data.digits import Digits, load
 from lenet.data.download import Progress
-from lenet.evaluation import compute_logits
 from lenet.models import Network
+from lenet.models.files import find_model, load_model
+from lenet.results.scores import compute_logits
 from lenet.schema import ModelCard
 
 INPUT = "x: (batch, 1, 28, 28) float32 in [0, 1], 0 = background, 1 = ink"

@@ -11,11 +11,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from lenet.evaluation import BatchScores
 from lenet.models import LeNet5
 from lenet.native.adam import NativeAdam
 from lenet.native.build import NativeUnavailableError
 from lenet.native.library import Images, TenPointers, load_kernels
+from lenet.results.scores import BatchScores
 
 ACTIVATIONS = {"tanh": 0, "relu": 1, "silu": 2}
 POOLINGS = {"average": 0, "max": 1}

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lenet.evaluation import BatchScores
 from lenet.models import LeNet5_1998
 from lenet.native.build import NativeUnavailableError, load_library
+from lenet.results.scores import BatchScores
 
 _MSE, _MAP = 0, 1
 _NUM_TENSORS = 14

@@ -89,7 +89,7 @@ def build_page(
 
     Args:
         models: Contents of model files; the first is shown first. They are taken as they are: who
-            must not fail later reads them with `lenet.checkpoint.load_model` before.
+            must not fail later reads them with `lenet.models.files.load_model` before.
         digits: Test images of the first; without them the page has only digits drawn by itself.
         title: Its heading.
         facts: Plain values that the page carries for who reads its source; `exported`, a sentence,

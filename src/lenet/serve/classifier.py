@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.errors import CheckpointError, LeNetError, install_hint
-from lenet.inference import read_network
-from lenet.reader import PRETRAINED
+from lenet.reading.inference import read_network
+from lenet.reading.reader import PRETRAINED
 
 ENGINES = ("auto", "native", "onnxruntime", "torch", "numpy")
 
@@ -66,7 +66,7 @@ def load_classifier(path: Path | None = None, *, engine: str = "auto") -> Classi
             return load_classifier(found, engine=engine)
     import torch
 
-    from lenet.checkpoint import find_model, load_model
+    from lenet.models.files import find_model, load_model
 
     torch.set_num_threads(1)
     path = find_model(path)
@@ -125,8 +125,8 @@ def _onnxruntime(path: Path) -> Logits:
         raise LeNetError(f"{', '.join(missing)} not installed: {install_hint('onnx')}")
     import onnxruntime
 
-    from lenet.checkpoint import load_model
     from lenet.export.onnx_graph import export_network
+    from lenet.models.files import load_model
 
     model, card = load_model(path)
     with tempfile.TemporaryDirectory() as folder:

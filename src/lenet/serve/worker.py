@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.errors import PictureError
-from lenet.reader import Digit, Number, Reader
+from lenet.reading.reader import Digit, Number, Reader
 from lenet.serve.frames import read_frame, write_frame
 from lenet.serve.pixels import parse_pixels
 from lenet.serve.problems import ProblemError

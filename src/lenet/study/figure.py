@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from lenet.plots import TRAIN_COLOUR, new_figure
+from lenet.results.plots import TRAIN_COLOUR, new_figure
 from lenet.schema import SweepPoint, SweepRecord
 
 if TYPE_CHECKING:

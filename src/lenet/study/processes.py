@@ -6,7 +6,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 from lenet.errors import RunError
-from lenet.processes import worker_pool
+from lenet.parallel import worker_pool
 from lenet.study.tasks import LOSSES_OF_ONE_SEED, Outcome, SeedTask, run_task
 
 

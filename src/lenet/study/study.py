@@ -10,8 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lenet.errors import LeNetError, RunError
-from lenet.recipes import Recipe
-from lenet.records import (
+from lenet.results.records import (
     STUDY_FILE,
     command_line,
     run_figures,
@@ -22,6 +21,7 @@ from lenet.records import (
 from lenet.schema import RunRecord, StudyRecord, Summary
 from lenet.study.processes import run_in_processes, share_cores
 from lenet.study.tasks import Executor, SeedTask, StudyWatcher
+from lenet.training.recipe import Recipe
 
 
 def run_study(
@@ -126,8 +126,8 @@ def carry_out(
 
 def _resources(device: str) -> tuple[int, int]:
     """Return the number of cores, and how many runs at a time make good use of the machine."""
-    from lenet.device import choose_device
-    from lenet.processes import num_cores
+    from lenet.parallel import num_cores
+    from lenet.training.device import choose_device
 
     return num_cores(), num_cores() if choose_device(device).type == "cpu" else 1
 

@@ -9,10 +9,9 @@ from typing import Any
 
 import msgspec
 
-from lenet.compare import SIGNIFICANCE
 from lenet.errors import LeNetError, RecipeError
-from lenet.recipes import Recipe
-from lenet.records import (
+from lenet.results.compare import SIGNIFICANCE
+from lenet.results.records import (
     SWEEP_FILE,
     command_line,
     environment,
@@ -24,6 +23,7 @@ from lenet.records import (
 from lenet.schema import RunRecord, SweepPoint, SweepRecord
 from lenet.study.study import carry_out
 from lenet.study.tasks import Executor, SeedTask, StudyWatcher
+from lenet.training.recipe import Recipe
 
 NUM_VAL = 10_000
 """Validation images that a sweep cuts off where the recipe does not."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from lenet.errors import CheckpointError, DivergenceError, LeNetError, RunError
-from lenet.recipes import Recipe
 from lenet.schema import RunRecord
+from lenet.training.recipe import Recipe
 
 LOSSES_OF_ONE_SEED = (DivergenceError, RunError, CheckpointError)
 """Errors after which other seeds may well succeed; after any other they would fail alike."""
@@ -58,7 +58,8 @@ def run_task(task: SeedTask) -> RunRecord:
         RunError: The folder holds a run of another recipe or seed.
         LeNetError: Whatever stopped the run.
     """
-    from lenet.training import create_run, open_run, train
+    from lenet.training.run import create_run, open_run
+    from lenet.training.session import train
 
     if (task.path / "recipe.json").is_file():
         run = open_run(task.path)

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lenet.errors import LeNetError
-from lenet.records import METRICS_FILE
+from lenet.results.records import METRICS_FILE
 from lenet.schema import RunRecord
 from lenet.study.tasks import SeedTask
 

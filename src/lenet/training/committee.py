@@ -19,17 +19,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lenet.checkpoint import load_model
 from lenet.data.digits import batches
 from lenet.errors import CheckpointError
-from lenet.evaluation import BatchScores
 from lenet.files import replacing
+from lenet.models.files import load_model
 from lenet.native import Engine, NativeEngine
-from lenet.recipes import Recipe, without_teachers
-from lenet.records import RECORD_FILE, read_run_record
+from lenet.results.records import RECORD_FILE, read_run_record
+from lenet.results.scores import BatchScores
 from lenet.schema import RunRecord
-from lenet.training.directory import RECIPE_FILE, Run, create_run, open_run
 from lenet.training.engines import logits_by
+from lenet.training.recipe import Recipe, without_teachers
+from lenet.training.run import RECIPE_FILE, Run, create_run, open_run
 from lenet.training.sampling import Sampling
 
 TEACHER_FOLDER = "teacher-{}"

@@ -10,7 +10,6 @@ from torch.optim import Optimizer
 
 from lenet.data.distortions import render
 from lenet.errors import LeNetError, RecipeError
-from lenet.evaluation import BatchScores
 from lenet.models import LeNet5_1998, Network
 from lenet.native import (
     Engine,
@@ -21,9 +20,10 @@ from lenet.native import (
     Renderer,
     load_renderer,
 )
-from lenet.processes import num_cores
-from lenet.recipes import Recipe
+from lenet.parallel import num_cores
+from lenet.results.scores import BatchScores
 from lenet.training.optimizers import OPTIMIZERS
+from lenet.training.recipe import Recipe
 
 ENGINES = ("auto", "native", "torch")
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lenet.errors import DivergenceError
-from lenet.evaluation import BatchScores
+from lenet.results.scores import BatchScores
 
 Batch = tuple[Tensor, Tensor]
 Loader = Iterable[Batch] | Callable[[int], Iterable[Batch]]

@@ -18,17 +18,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lenet.checkpoint import find_model, load_model
+from lenet.data.datasets import find_dataset
 from lenet.data.digits import Digits
-from lenet.data.sources import find_dataset
 from lenet.errors import CheckpointError, PictureError, RecipeError, RunError
 from lenet.files import replacing
-from lenet.images.decode import read_picture
-from lenet.images.labelled import find_labelled
-from lenet.images.normalize import normalize
 from lenet.models import LeNet5, Network
-from lenet.reader import named_model
-from lenet.training.directory import Run
+from lenet.models.files import find_model, load_model
+from lenet.reading.decode import read_picture
+from lenet.reading.labelled import find_labelled
+from lenet.reading.normalize import normalize
+from lenet.reading.reader import named_model
+from lenet.training.run import Run
 
 logger = logging.getLogger(__name__)
 

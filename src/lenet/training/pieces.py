@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from lenet.data.digits import Digits
 from lenet.errors import DataError
-from lenet.images.normalize import to_mnist
-from lenet.images.segment import Line, arc_image, find_arcs, find_lines
-from lenet.images.strings import StringImage, make_amount, make_string
 from lenet.models import LeNet5, Network
+from lenet.reading.normalize import to_mnist
+from lenet.reading.segment import Line, arc_image, find_arcs, find_lines
+from lenet.reading.strings import StringImage, make_amount, make_string
 
 Parts = tuple[NDArray[np.uint8], NDArray[np.int64]]
 

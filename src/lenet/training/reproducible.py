@@ -10,7 +10,7 @@ import torch
 
 from lenet.data.digits import Digits
 from lenet.models import LeNet5, LeNet5_1998, Network
-from lenet.recipes import Recipe
+from lenet.training.recipe import Recipe
 
 
 def build_model(recipe: Recipe, seed: int, *, num_classes: int = 10) -> Network:

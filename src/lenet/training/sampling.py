@@ -7,8 +7,8 @@ from lenet.data.digits import Sampler
 from lenet.data.distortions import DISTORTIONS, draw
 from lenet.data.marks import Anchors, find_anchors
 from lenet.native import Renderer
-from lenet.recipes import Recipe
 from lenet.training.engines import choose_renderer
+from lenet.training.recipe import Recipe
 
 
 class Sampling:

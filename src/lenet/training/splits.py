@@ -6,10 +6,10 @@ from pathlib import Path
 from lenet.data.digits import Digits, load, split_validation, subset
 from lenet.data.download import Progress
 from lenet.errors import RecipeError
-from lenet.recipes import Recipe
-from lenet.training.directory import Run
 from lenet.training.own import OWN_FILE, START_FILE, add_own
+from lenet.training.recipe import Recipe
 from lenet.training.reproducible import file_fingerprint, fingerprint
+from lenet.training.run import Run
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -7,16 +7,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lenet.errors import RecipeError
-from lenet.evaluation import BatchScores
 from lenet.models import LeNet5_1998, Network
 from lenet.native import Engine, NativeEngine1998
-from lenet.recipes import Recipe
+from lenet.results.scores import BatchScores
 from lenet.training.committee import Committee, learn_from
-from lenet.training.distributed import ALONE, Group, shared_step, torch_gradients
 from lenet.training.engines import whole_step
 from lenet.training.losses import LOSSES, rubbish_penalty
+from lenet.training.recipe import Recipe
 from lenet.training.schedules import lr_factor
 from lenet.training.sdlm import StochasticDiagonalLM, refresh_curvature
+from lenet.training.shared import ALONE, Group, shared_step, torch_gradients
 
 PATTERNS_A_CALL = 500
 """Patterns that the compiled 1998 network learns in one call: some 25 ms, so that Ctrl-C and the

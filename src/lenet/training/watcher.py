@@ -3,8 +3,8 @@
 from typing import Protocol
 
 from lenet.schema import EpochScores
-from lenet.training.directory import Run
 from lenet.training.loop import Tally
+from lenet.training.run import Run
 
 
 class Watcher(Protocol):

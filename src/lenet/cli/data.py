@@ -1,0 +1,177 @@
+"""The verbs that have no module of their own: arguments in, exit status out.
+
+stdout holds the result, stderr all else. What a verb needs is imported inside it.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lenet.cli.options import (
+    BenchOptions,
+    DataOptions,
+    EnvOptions,
+    RecipesOptions,
+    ReportOptions,
+    parse,
+)
+from lenet.errors import RecipeError
+from lenet.schema import to_json
+from lenet.training.recipe import RECIPES, SUMMARIES, Recipe
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def _print_json(value: Any) -> None:
+    print(to_json(value))
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def report(arguments: Sequence[str]) -> int:
+    """Write a report again."""
+    options = parse(ReportOptions, "report", arguments)
+    from lenet.cli.console import DownloadBar
+    from lenet.results.report import write_report
+
+    progress = DownloadBar(_console())
+    path = write_report(options.run, data_dir=options.data_dir, progress=progress)
+    progress.close()
+    if options.json:
+        _print_json({"report": str(path)})
+    else:
+        print(path)
+    return 0
+
+
+def bench(arguments: Sequence[str]) -> int:
+    """Measure speeds."""
+    options = parse(BenchOptions, "bench", arguments)
+    for name, low, high in (
+        ("num_images", 1, 60_000),
+        ("batch_size", 1, 60_000),
+        ("threads", 0, 64),
+        ("rounds", 1, 1000),
+    ):
+        if not low <= getattr(options, name) <= high:
+            value = getattr(options, name)
+            raise RecipeError(f"`{name}` (={value}) must be between {low} and {high}")
+    from lenet.bench import run_bench
+
+    record = run_bench(
+        num_images=options.num_images,
+        batch_size=options.batch_size,
+        num_threads=options.threads,
+        rounds=options.rounds,
+        data_dir=options.data_dir,
+        on_round=lambda n: print(f"round {n} of {options.rounds}", file=sys.stderr),
+    )
+    print(f"{'':<12} {'':<20} {'images/s':>10} {'slowest':>10} {'fastest':>10} {'ratio':>8}")
+    for r in record.results:
+        print(
+            f"{r.discipline:<12} {r.name:<20} {r.images_per_s:>10,.0f} {r.slowest:>10,.0f} "
+            f"{r.fastest:>10,.0f} {r.ratio:>7.1f}x"
+        )
+    for name, reason in record.left_out.items():
+        print(f"left out: {name}: {reason}")
+    share = record.share_of_matrix_peak
+    print(
+        f"matrix product: {record.matrix_gflops:.0f} GFLOP/s"
+        + (f"; gradients at batch 64: {share:.0%} of it" if share is not None else "")
+    )
+    _print_json(asdict(record))
+    return 0
+
+
+def data(arguments: Sequence[str]) -> int:
+    """Fetch, list or verify data sets."""
+    options = parse(DataOptions, "data", arguments)
+    from lenet.data import fetch, list_datasets, verify
+
+    if options.action == "fetch":
+        from lenet.cli.console import DownloadBar
+
+        progress = DownloadBar(_console())
+        folder = fetch(options.dataset, data_dir=options.data_dir, progress=progress)
+        progress.close()
+        if options.json:
+            _print_json({"dataset": options.dataset, "folder": str(folder)})
+        else:
+            print(folder)
+        return 0
+    if options.action == "list":
+        statuses = list_datasets(data_dir=options.data_dir)
+        if options.json:
+            _print_json({status.name: _plain(status) for status in statuses})
+            return 0
+        for status in statuses:
+            where = status.path or "not here; `lenet data fetch` gets it"
+            print(f"{status.name:<14} {status.title:<14} {where}")
+        return 0
+    files = verify(options.dataset, data_dir=options.data_dir)
+    if options.json:
+        _print_json({"dataset": options.dataset, "files": [_plain(file) for file in files]})
+    else:
+        for file in files:
+            print(f"{'ok' if file.ok else 'BAD':<4} {file.path}  {file.found}")
+    return 0 if all(file.ok for file in files) else 1
+
+
+def _plain(status: Any) -> dict[str, Any]:
+    return {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in asdict(status).items()
+    }
+
+
+def recipes(arguments: Sequence[str]) -> int:
+    """Show the named recipes.
+
+    Examples:
+      lenet recipes
+      lenet recipes --json
+    """
+    options = parse(RecipesOptions, "recipes", arguments)
+    if options.json:
+        _print_json({name: asdict(recipe) for name, recipe in RECIPES.items()})
+        return 0
+    for name, recipe in RECIPES.items():
+        print(f"{name}: {SUMMARIES[name]}")
+        values = (f"{f.name}={getattr(recipe, f.name)}" for f in fields(Recipe))
+        print("  " + "  ".join(values))
+    return 0
+
+
+def env(arguments: Sequence[str]) -> int:
+    """Show versions and machine, for a bug report.
+
+    Examples:
+      lenet env
+      lenet env --json
+    """
+    options = parse(EnvOptions, "env", arguments)
+    from lenet.data import cache_dir
+    from lenet.results.records import environment
+    from lenet.training.device import choose_device, describe_device
+
+    facts = {
+        **asdict(environment()),
+        "device": describe_device(choose_device()),
+        "cache": str(cache_dir()),
+    }
+    if options.json:
+        _print_json(facts)
+        return 0
+    for key, value in facts.items():
+        shown = (
+            ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        )
+        print(f"{key:<12} {shown}")
+    return 0

@@ -1,0 +1,265 @@
+"""The verbs that read pictures; without torch, so that they answer at once.
+
+stdout holds a line for each picture, stderr a line for each that can't be read.
+"""
+
+import contextlib
+import csv
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lenet.cli.options import PredictOptions, ReadOptions, fill_in, parse
+from lenet.errors import LeNetError, PictureError
+from lenet.reading.decode import SUFFIXES, Source, walk
+from lenet.reading.limits import MAX_BYTES
+from lenet.reading.reader import Digit, Number, Reader, describe_digit
+from lenet.reading.steps import Step, save_steps
+from lenet.schema import to_json
+
+MAX_STEP_ROWS = 50
+T = TypeVar("T")
+
+
+def predict(arguments: Sequence[str]) -> int:
+    """Read the digit in each picture."""
+    options = parse(PredictOptions, "predict", fill_in(arguments, "--ray", "local"))
+    _check(options.pictures, options.reject, "predict")
+    if options.jobs < 0:
+        raise PictureError(f"`jobs` (={options.jobs}) must be at least 0")
+    if options.out is not None:
+        return _predict_batch(options, options.out)
+    if options.ray is not None or options.jobs:
+        raise PictureError("`--ray` and `--jobs` need `--out`: a folder for what was read")
+    reader = _reader(options.model)
+    steps: list[tuple[str, Sequence[Step]]] = []
+    write = _writer(options.json, options.csv)
+
+    def read(source: Source) -> Digit:
+        return reader.read_digit(source, keep_steps=options.show_steps is not None)
+
+    failed = False
+    for name, found in _read_all(options.pictures, read):
+        if isinstance(found, Exception):
+            print(f"error: {shown(name)}: {found}", file=sys.stderr)
+            failed = True
+            continue
+        write(describe_digit(name, found, options.reject))
+        if options.show_steps and len(steps) < MAX_STEP_ROWS:
+            steps.append((f"{shown(name)}: {found.label or 'no digit'}", found.normalized.steps))
+    if options.show_steps and steps:
+        save_steps(options.show_steps, steps)
+        print(f"steps: {options.show_steps}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _predict_batch(options: PredictOptions, out: Path) -> int:
+    """Read into Parquet files, and go on with what is missing of them."""
+    if options.csv or options.json or options.show_steps or "-" in options.pictures:
+        raise PictureError("`--out` excludes `--csv`, `--json`, `--show-steps` and `-`")
+    if options.ray is not None and options.jobs:
+        raise PictureError("`--jobs` has no effect with `--ray`: the cluster takes what it can")
+    from rich.console import Console
+    from rich.progress import track
+
+    from lenet.reading import batch
+
+    planned = batch.plan(
+        out,
+        options.pictures,
+        column=options.column,
+        model=options.model,
+        reject=options.reject,
+    )
+    console = Console(stderr=True)
+    num_left = len(planned.left)
+    console.print(f"{num_left} of {len(planned.units)} parts to read", highlight=False)
+    read_parts = (
+        batch.read_here(planned, options.jobs)
+        if options.ray is None
+        else batch.read_on_ray(planned, options.ray)
+    )
+    try:
+        with batch.claimed(planned), contextlib.closing(read_parts):
+            for _ in track(
+                read_parts,
+                "reading",
+                total=num_left,
+                console=console,
+                transient=True,
+                disable=not console.is_terminal,
+            ):
+                pass
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; the same command goes on in {out}") from None
+    found = batch.count(planned)
+    print(f"{sum(found.values()):,} pictures in {out}: ", end="")
+    print(", ".join(f"{number:,} {status}" for status, number in sorted(found.items())))
+    return 1 if found.get("error") else 0
+
+
+def read(arguments: Sequence[str]) -> int:
+    """Read the number in each picture."""
+    options = parse(ReadOptions, "read", arguments)
+    _check(options.pictures, options.reject, "read")
+    reader = _reader(options.model)
+    write = _writer(options.json, options.csv)
+    if options.method == "sweep" and not reader.can_sweep:
+        raise PictureError(f"{options.model}: this network can't be swept over a line")
+    failed = False
+    for name, found in _read_all(
+        options.pictures, lambda source: reader.read_number(source, method=options.method)
+    ):
+        if isinstance(found, Exception):
+            print(f"error: {shown(name)}: {found}", file=sys.stderr)
+            failed = True
+        else:
+            write(describe_number(name, found, options.reject))
+    return 1 if failed else 0
+
+
+def describe_number(name: str, number: Number, reject: float) -> dict[str, Any]:
+    """Return what is printed of a picture: plain values by column."""
+    is_rejected = bool(number.lines) and number.probability < reject
+    return {
+        "path": name,
+        "number": number.text if number.lines and not is_rejected else None,
+        "probability": round(number.probability, 4),
+        "status": "rejected" if is_rejected else "read" if number.lines else "empty",
+        "best": number.text if number.lines else None,
+        "lines": [] if is_rejected else [line.text for line in number.lines],
+        "boxes": [line.box for line in number.lines],
+    }
+
+
+def _check(pictures: Sequence[str], reject: float, verb: str) -> None:
+    if not pictures:
+        raise PictureError(f"no pictures named; `lenet {verb} --help` shows how")
+    if not 0 <= reject <= 1:
+        raise PictureError(f"`reject` (={reject}) must be between 0 and 1")
+
+
+def shown(name: str) -> str:
+    """Return a name for the terminal: what is not printable, line ends too, is escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+
+
+def _reader(model: Path | None) -> Reader:
+    return Reader.from_pretrained() if model is None else Reader.from_model(model)
+
+
+def _writer(as_json: bool, as_csv: bool) -> Callable[[dict[str, Any]], None]:
+    """Return what prints a line for each picture."""
+    if as_json and as_csv:
+        raise PictureError("`--json` and `--csv` exclude each other")
+    if as_json:
+        return lambda row: print(to_json(row), flush=True)
+    if as_csv:
+        table = csv.writer(sys.stdout, lineterminator="\n")
+        is_first = [True]
+
+        def write_csv(row: dict[str, Any]) -> None:
+            if is_first:
+                is_first.clear()
+                table.writerow(row)
+            table.writerow(_csv_cell(value) for value in row.values())
+            sys.stdout.flush()
+
+        return write_csv
+    return lambda row: print(_table_line(row), flush=True)
+
+
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value))
+    return value
+
+
+def _table_line(row: dict[str, Any]) -> str:
+    if row["status"] == "empty":
+        return f"-  no digit found               {shown(row['path'])}"
+    if "number" in row:
+        number = f"? ({row['best']})" if row["status"] == "rejected" else row["number"]
+        return f"{number:<16} {row['probability']:>6.1%}   {shown(row['path'])}"
+    label = "?" if row["status"] == "rejected" else row["label"]
+    second = f"{row['second']} {row['second_probability']:.1%}"
+    best = f"({row['best']}) " if row["status"] == "rejected" else ""
+    return f"{label}  {best}{row['probability']:>6.1%}   then {second:<12}  {shown(row['path'])}"
+
+
+@contextmanager
+def _quiet_decoders() -> Iterator[None]:
+    """Keep stderr to a line a picture: libtiff's C code says more there of a damaged one."""
+    own = sys.stderr
+    try:
+        saved = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    os.close(null)
+    try:
+        with open(saved, "w", encoding="utf-8", errors="backslashreplace", buffering=1) as file:
+            if own is sys.__stderr__:
+                sys.stderr = file
+            try:
+                yield
+            finally:
+                sys.stderr = own
+                os.dup2(saved, 2)
+    finally:
+        own.flush()
+
+
+def _read_all(
+    names: Iterable[str], read: Callable[[Source], T]
+) -> Iterator[tuple[str, T | Exception]]:
+    """Read pictures on all cores, in order, a few ahead; an error takes its picture's place."""
+    num_workers = max(1, os.cpu_count() or 1)
+    waiting: deque[tuple[str, Future[T]]] = deque()
+
+    def next_result() -> tuple[str, T | Exception]:
+        name, future = waiting.popleft()
+        try:
+            return name, future.result()
+        except LeNetError as error:
+            return name, error
+
+    with _quiet_decoders(), ThreadPoolExecutor(num_workers) as pool:
+        for name, source in _find(names):
+            if isinstance(source, Exception):
+                while waiting:
+                    yield next_result()
+                yield name, source
+                continue
+            waiting.append((name, pool.submit(read, source)))
+            if len(waiting) > 2 * num_workers:
+                yield next_result()
+        while waiting:
+            yield next_result()
+
+
+def _find(names: Iterable[str]) -> Iterator[tuple[str, Source | Exception]]:
+    """Yield each picture that is named, or lies in a folder that is named, links not followed."""
+    for name in names:
+        if name == "-":
+            data = sys.stdin.buffer.read(MAX_BYTES + 1)
+            too_long = PictureError(f"more than {MAX_BYTES:,} bytes")
+            yield name, too_long if len(data) > MAX_BYTES else data
+        elif os.path.isdir(name):
+            found = False
+            for path in walk(name):
+                found = True
+                yield path, path
+            if not found:
+                yield name, PictureError(f"no pictures in this folder ({' '.join(SUFFIXES)})")
+        else:
+            yield name, name

@@ -1,0 +1,118 @@
+"""The verb that serves a model over HTTP.
+
+stdout holds the access log, stderr all else.
+"""
+
+import gc
+import logging
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from lenet.cli.options import ServeOptions, parse
+from lenet.errors import LeNetError, install_hint
+
+if TYPE_CHECKING:
+    from lenet.serve.settings import Limits
+
+KEY_VARIABLE = "LENET_API_KEY"
+MAX_WORKERS = 64
+
+logger = logging.getLogger(__name__)
+
+
+def serve(arguments: Sequence[str]) -> int:
+    """Serve a model until told to end."""
+    options = parse(ServeOptions, "serve", arguments)
+    _require_packages()
+    from lenet.serve.server import listen
+    from lenet.serve.settings import read_key
+
+    limits = _limits(options)
+    if not 0 <= options.workers <= MAX_WORKERS:
+        raise LeNetError(f"`workers` (={options.workers}) must be between 0 and {MAX_WORKERS}")
+    if not 0 <= options.port <= 65_535:
+        raise LeNetError(f"`port` (={options.port}) must be between 0 and 65535")
+    key = read_key(options.api_key_file, os.environ.get(KEY_VARIABLE))
+    # Before the model: whoever names a port that is taken need not wait.
+    with listen(options.host, options.port) as listener:
+        _run(options, limits, key, listener)
+    return 0
+
+
+def _run(
+    options: ServeOptions, limits: "Limits", key: bytes | None, listener: socket.socket
+) -> None:
+    from lenet.parallel import num_cores
+    from lenet.serve.access_log import AccessLog
+    from lenet.serve.app import build_app
+    from lenet.serve.classifier import load_classifier
+    from lenet.serve.pages import build_root
+    from lenet.serve.server import build_server, url_of
+    from lenet.serve.service import Service
+
+    classifier = load_classifier(options.model, engine=options.engine)
+    service = Service(
+        classifier=classifier,
+        limits=limits,
+        num_workers=options.workers or num_cores(),
+        key=key,
+    )
+    page = build_root(classifier.file, len(classifier.classes))
+    log = AccessLog(sys.stdout if options.access_log else None)
+    app = build_app(service, page, log, cors_origins=options.cors_origins)
+    if key is None and not _is_loopback(listener.getsockname()[0]):
+        logger.warning(
+            "anyone who reaches this machine may use this server; %s asks for a key", KEY_VARIABLE
+        )
+    print(
+        f"{classifier.model} by {classifier.engine} on {url_of(listener)}   Ctrl-C ends",
+        file=sys.stderr,
+        flush=True,
+    )
+    # What is there by now stays: looking through it for garbage would stop every request for a
+    # tenth of a second, again and again.
+    gc.collect()
+    gc.freeze()
+    server = build_server(app, service, listener, trusted_proxies=options.trusted_proxies)
+    server.run(sockets=[listener])
+    log.close()
+
+
+def _limits(options: ServeOptions) -> "Limits":
+    from lenet.serve.settings import Limits
+
+    return replace(
+        Limits(),
+        max_body_bytes=round(options.max_body_mb * 10**6),
+        max_images=options.max_images,
+        max_pictures=options.max_pictures,
+        max_requests=options.max_requests,
+        max_connections=options.max_connections,
+        rate=options.rate,
+        picture_s=options.picture_s,
+        drain_s=options.drain_s,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _require_packages() -> None:
+    try:
+        import fastapi  # noqa: F401
+        import httptools  # noqa: F401
+        import orjson  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import python_multipart  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise LeNetError(f"serving needs {error.name}: {install_hint('serve')}") from None

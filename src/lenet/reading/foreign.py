@@ -1,0 +1,92 @@
+"""Tell what is no writing among the pieces of a picture: the table, frames, ruled lines."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet.reading.regions import Region
+
+MAX_MEETINGS = 5
+"""Most places in which a drawn digit meets the picture's sides; a grid does so in more."""
+MAX_STRIP = 0.35
+"""Largest box of a table along the sheet, as a share of the picture; a larger one may hold the
+digit."""
+
+
+def find_foreign(regions: list[Region], labels: NDArray[np.int32], is_flat: bool) -> set[int]:
+    """Return the labels of frames, dark corners and lines among regions."""
+    height, width = labels.shape
+    borders = [r for r in regions if _is_border(r, labels, is_flat)]
+    found = {r.label for r in borders}
+    if not is_flat:
+        # A patterned table has parts that meet no side; they are within its box.
+        strips = [b for b in borders if b.height * b.width < MAX_STRIP * height * width]
+        found |= {r.label for r in regions if any(_holds(b, r) for b in strips)}
+    for r in regions:
+        is_line = (r.width > 0.7 * width and r.height < 0.12 * r.width) or (
+            r.height > 0.9 * height and r.width < 0.05 * r.height
+        )
+        if is_line or _is_frame(r, regions, labels):
+            found.add(r.label)
+    return found
+
+
+def _holds(outer: Region, inner: Region) -> bool:
+    return (
+        outer.top <= inner.top
+        and outer.left <= inner.left
+        and outer.bottom >= inner.bottom
+        and outer.right >= inner.right
+    )
+
+
+def _is_border(r: Region, labels: NDArray[np.int32], is_flat: bool) -> bool:
+    """Tell what the picture's sides cut off: the table, a margin, a window's frame."""
+    height, width = labels.shape
+    edges = (r.top == 0) + (r.left == 0) + (r.bottom == height) + (r.right == width)
+    # In a photograph, what lies across a corner is the table; a drawing may be cut so.
+    if edges < 3 or not is_flat:
+        return edges >= 3 or (edges == 2 and not is_flat)
+    # A drawn digit that fills its picture meets the sides with the ends and bends of a stroke, and
+    # lies along one of them at most.
+    ends = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
+    contacts = [end == r.label for end in ends]
+    extents = (r.width, r.width, r.height, r.height)
+    along = sum(int(c.sum()) >= 0.5 * extent for c, extent in zip(contacts, extents, strict=True))
+    starts = [np.diff(np.pad(contact, 1).astype(np.int8)) == 1 for contact in contacts]
+    meetings = sum(int(np.count_nonzero(start)) for start in starts)
+    return along >= 2 or meetings > MAX_MEETINGS
+
+
+def _is_frame(region: Region, regions: list[Region], labels: NDArray[np.int32]) -> bool:
+    """Tell a box drawn around something."""
+    content = [
+        r
+        for r in regions
+        if r.top > region.top
+        and r.left > region.left
+        and r.bottom < region.bottom
+        and r.right < region.right
+        and r.size > 0.25 * min(region.height, region.width)
+    ]
+    if not content:
+        return False
+    # Its ink is along the sides of its own box alone; or, of a crooked one, clear of what it holds.
+    box = labels[region.top : region.bottom, region.left : region.right] == region.label
+    edge = max(2, round(0.07 * region.size))
+    inner = box[edge:-edge, edge:-edge]
+    return int(inner.sum()) < 0.1 * region.area or any(
+        r.size > 0.4 * region.size and _surrounds(region, r, labels) for r in content
+    )
+
+
+def _surrounds(region: Region, content: Region, labels: NDArray[np.int32]) -> bool:
+    """Tell whether a region is on all four sides of a box, and not within."""
+    rows, columns = slice(content.top, content.bottom), slice(content.left, content.right)
+    sides = (
+        labels[: content.top, columns],
+        labels[content.bottom :, columns],
+        labels[rows, : content.left],
+        labels[rows, content.right :],
+    )
+    is_within = bool((labels[rows, columns] == region.label).any())
+    return not is_within and all(bool((side == region.label).any()) for side in sides)

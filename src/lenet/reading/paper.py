@@ -1,0 +1,189 @@
+"""How far each pixel of a picture is from its paper, in even and uneven light.
+
+Each step is a pure function of arrays.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lenet.reading.regions import Grey, Mask, box_mean, dilate, label_regions, smooth3
+
+SMALL = 64
+"""A picture this small, in pixels, is a drawing: its paper is one colour."""
+COARSE = 128
+"""Longest side of the picture in which the paper is found."""
+REACH = 6
+"""Surroundings of a place of the coarse picture of writing, which is half as fine: to each side."""
+MIN_CONTRAST = 0.04
+"""Least contrast of ink, as a share of the range from black to white; below is paper."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ink:
+    """How far each pixel of a picture is from the paper."""
+
+    strength: Grey
+    """(H, W), 0 = paper, about 1 = full ink."""
+    noise: float
+    """Standard deviation of the paper, in the same unit; 0 of a drawing."""
+    is_flat: bool
+    """The paper is one colour, as in a drawing."""
+    is_light_on_dark: bool
+    paper: NDArray[Any]
+    """(h, w, 3), what was taken for the paper, coarsely."""
+
+
+def find_paper(
+    rgb: NDArray[Any], *, of_writing: bool = False
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Estimate the paper's colour at each place of a coarse picture.
+
+    Paper is what is smooth and of one piece: strokes, however thick, have sharp outlines, while
+    light and shadow change slowly. Under the ink the paper's colour is filled in from around it.
+    Writing fills its picture with outlines, and leaves no such piece; but its strokes are thin,
+    so that there the paper is what most of the surroundings look like.
+
+    Args:
+        rgb: (H, W, 3) in [0, 1].
+        of_writing: Digits are small in the picture, and may fill it.
+
+    Returns:
+        (h, w, 3), and the coarse picture of that shape. Of a drawing, whose paper is one colour
+        all over, h = w = 1 and there is no coarse picture.
+    """
+    height, width = rgb.shape[:2]
+    stride = max(1, max(height, width) // 256)
+    samples = rgb[::stride, ::stride].reshape(-1, 3)
+    luminance = samples.mean(axis=1) * 255
+    levels = np.bincount(luminance.round().astype(np.int64), minlength=256)
+    near = np.convolve(levels, np.ones(5, np.int64), mode="same")
+    level = int(near.argmax())
+    is_flat = bool(near[level] >= 0.5 * len(samples))
+    if is_flat or max(height, width) <= SMALL:
+        if is_flat:
+            paper = samples[np.abs(luminance - level) <= 3]
+        else:
+            paper = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])
+        return np.median(paper, axis=0).reshape(1, 1, 3).astype(np.float32), None
+    scale = min(1.0, (COARSE // 2 if of_writing else COARSE) / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    coarse = resize(rgb, size, Image.Resampling.BOX)
+    return _fill(coarse, (_common_part if of_writing else _smooth_part)(coarse)), coarse
+
+
+def _common_part(coarse: NDArray[Any]) -> Mask:
+    """Return where a picture is about as most of its surroundings are."""
+    padded = np.pad(coarse, ((REACH, REACH), (REACH, REACH), (0, 0)), mode="reflect")
+    side = 2 * REACH + 1
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(0, 1))
+    difference = np.abs(coarse - np.median(windows, axis=(3, 4))).max(axis=2)
+    off = float(np.quantile(difference, 0.99))
+    part: Mask = difference < max(0.25 * off, MIN_CONTRAST)
+    return part
+
+
+def _smooth_part(coarse: NDArray[Any]) -> Mask:
+    """Return the largest smooth piece of a picture, and all that is smooth and as bright."""
+    calm = box_mean(coarse, 1)
+    slopes = [
+        np.abs(np.diff(calm, axis=axis, append=calm.take([-1], axis))).max(axis=2)
+        for axis in (0, 1)
+    ]
+    edge = np.maximum(*slopes)
+    limit = max(2.5 * float(np.median(edge)), 0.2 * float(np.quantile(edge, 0.995)))
+    smooth: Mask = dilate((edge > limit).astype(np.float32), 1) == 0
+    labels, regions = label_regions(smooth, np.ones(smooth.shape, np.float32))
+    if not regions:
+        return np.ones(smooth.shape, np.bool_)
+    part = labels == max(regions, key=lambda r: r.area).label
+    for _ in range(2):
+        difference = np.abs(calm - _fill(calm, part)).max(axis=2)
+        # What is far off is ink, or the table under the sheet.
+        off = float(np.quantile(difference, 0.99))
+        part = smooth & (difference < max(0.3 * off, MIN_CONTRAST))
+        if not part.any():
+            return smooth
+    # So is what lies along the picture's sides, in a hard shadow or under the sheet.
+    sides = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    contact = np.bincount(sides, minlength=len(regions) + 1)
+    wide = np.nonzero(contact[1:] > 0.06 * len(sides))[0] + 1
+    everything: Mask = part | np.isin(labels, wide)
+    return everything
+
+
+def _fill(values: NDArray[Any], part: Mask) -> NDArray[Any]:
+    """Continue the values (H, W, 3) of a part smoothly over the rest."""
+    height, width = part.shape
+    weighted = np.concatenate([np.moveaxis(values, 2, 0), np.ones((1, height, width))])
+    weighted = (weighted * part).astype(np.float32)  # (4, H, W): three colours, and the weight
+    total = 1e-9 * weighted.mean(axis=(1, 2), keepdims=True)
+    # Near by where there is anything near by; what is farther counts a thousandth as much.
+    for share, radii in ((1.0, (3, 3)), (1e-3, (12, 12, 12)), (1e-6, (COARSE // 3,))):
+        down, across = _smoother(height, radii), _smoother(width, radii)
+        total = total + np.float32(share) * (down @ weighted @ across.T)
+    return np.moveaxis(total[:3] / total[3], 0, 2)
+
+
+@lru_cache(maxsize=256)
+def _smoother(length: int, radii: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return the (length, length) matrix that takes box means of these radii, one by one.
+
+    A product with it is `box_mean` along one axis, and several times as fast at these sizes.
+    """
+    apart = np.abs(np.subtract.outer(np.arange(length), np.arange(length)))
+    result = np.eye(length)
+    for radius in radii:
+        box = (apart <= radius).astype(np.float64)
+        result = box / box.sum(axis=1, keepdims=True) @ result
+    return result.astype(np.float32)
+
+
+def resize(rgb: NDArray[Any], size: tuple[int, int], kind: Image.Resampling) -> NDArray[Any]:
+    """Resize each colour of (H, W, 3) to `size`, width and height."""
+    return np.stack([resize_grey(rgb[:, :, c], size, kind) for c in range(3)], axis=2)
+
+
+def resize_grey(grey: Grey, size: tuple[int, int], kind: Image.Resampling) -> Grey:
+    """Resize (H, W) to `size`, width and height."""
+    return np.asarray(Image.fromarray(np.ascontiguousarray(grey)).resize(size, kind))
+
+
+def find_ink(rgb: NDArray[Any], *, of_writing: bool = False) -> Ink:
+    """Measure how far each pixel is from the paper, along the colour in which ink differs most.
+
+    Args:
+        rgb: (H, W, 3) in [0, 1].
+        of_writing: As for `find_paper`.
+    """
+    height, width = rgb.shape[:2]
+    paper, coarse = find_paper(rgb, of_writing=of_writing)
+    # A drawing's thin strokes would be lost in a coarse picture of it.
+    stride = max(1, max(height, width) // 256)
+    samples = rgb[::stride, ::stride] if coarse is None else coarse
+    difference = (samples - paper).reshape(-1, 3)
+    # Lightness counts a little in any case, so that a grey picture has one answer.
+    scatter = difference.T @ difference / len(difference) + 1e-6 * np.ones((3, 3))
+    axis = np.linalg.eigh(scatter.astype(np.float64))[1][:, -1].astype(np.float32)
+    axis *= (np.sign(axis.sum()) or 1) / np.float32(3**0.5)
+    level = resize_grey(paper @ axis, (width, height), Image.Resampling.BILINEAR)
+    signed = rgb @ axis - level
+    is_light = float(np.einsum("ij,ij,ij->", signed, signed, signed)) > 0
+    strength = signed if is_light else -signed
+    if coarse is not None:
+        strength = smooth3(strength)
+    sample = strength[::3, ::3] if strength.size > 10_000 else strength
+    if of_writing:
+        # Ink may cover half of it, but is on one side alone.
+        sample = sample[sample <= 0]
+    return Ink(
+        strength=strength,
+        noise=1.4826 * float(np.median(np.abs(sample))) if sample.size else 0.0,
+        is_light_on_dark=is_light,
+        is_flat=coarse is None,
+        paper=paper,
+    )

@@ -1,0 +1,1 @@
+"""Numbers with their uncertainty: scores, records, figures, the report."""
