@@ -129,6 +129,17 @@ def test_resume_refuses_other_settings_by_name(
     assert cli.main([*resume, "default", *QUICK, "--seed", "0"]) == 0
 
 
+def test_a_data_dir_that_can_not_be_used_is_an_error_and_leaves_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "empty").mkdir()
+    for verb in (["train", *QUICK, "--out", "x"], ["study", "--out", "x"], ["data", "fetch"]):
+        assert cli.main([*verb, "--data-dir", "empty"]) == 1
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: empty: can't be used for Tiny: it holds none of ")
+    assert [path.name for path in folder.iterdir()] == ["empty"]
+
+
 def test_errors_are_one_line_and_status_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "page.safetensors").write_text("<!doctype html>")
     (folder / "empty").mkdir()

@@ -226,6 +226,7 @@ def test_a_named_folder_that_can_not_be_used_is_an_error(
     server: Server,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     dataset = replace(tiny, mirrors=(server.mirror("good"),))
     damaged = fill(tmp_path / "digits")
@@ -246,7 +247,11 @@ def test_a_named_folder_that_can_not_be_used_is_an_error(
         assert reason in str(caught.value)
     # LENET_DATA may hold another data set, but no broken file of this one.
     monkeypatch.setenv("LENET_DATA", str(tmp_path / "absent"))
-    assert raw_files(fetch(dataset)) == contents
+    caplog.clear()
+    for _ in ("train", "test"):
+        assert raw_files(fetch(dataset)) == contents
+    [record] = [r for r in caplog.records if r.levelno == logging.WARNING]
+    assert f"{tmp_path / 'absent'} is not used for Tiny" in record.getMessage()
     monkeypatch.setenv("LENET_DATA", str(damaged))
     with pytest.raises(DataError, match="expected SHA-256"):
         fetch(dataset)

@@ -176,9 +176,13 @@ def _new_run(options: TrainOptions, name: str) -> "Run":
 
 def _create_run(path: Path, name: str, options: TrainOptions) -> "Run":
     """Make a run directory with all that is to be trained on in it, or none."""
+    from lenet.data import fetch
     from lenet.training.own import gather
     from lenet.training.run import create_run
 
+    if options.data_dir is not None:
+        # Before the folder is made, so that the same command with another --data-dir starts anew.
+        fetch(options.settings.dataset, data_dir=options.data_dir)
     settings, images, start = options.settings, options.images, options.start
     if (images or start) and settings.teachers:
         settings = without_teachers(settings)

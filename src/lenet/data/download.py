@@ -8,6 +8,7 @@ have failed. Nothing reaches the cache before it has been verified.
 # pooch, the usual choice, has no list of mirrors, no limit on a slow server and no bound on what
 # a gzip file unpacks to; once those were written, nothing of it was left to use.
 
+import functools
 import hashlib
 import logging
 import tempfile
@@ -85,6 +86,7 @@ def fetch(
             if data_dir is not None or candidates(found, named):
                 raise DataError(f"{named}: can't be used for {found.title}: {error}") from None
             # LENET_DATA may be for another data set.
+            _warn_once(f"LENET_DATA: {named} is not used for {found.title}: {error}")
             failures.append((str(named), str(error)))
     if not _wanted(found, cache, []):
         return cache
@@ -107,10 +109,9 @@ def _from_folder(dataset: Dataset, named: Path, cache: Path) -> Path:
             continue
         unverified = [status.path.name for status, _ in good if not status.verified]
         if unverified:
-            logger.warning(
-                "%s: no hash is known for %s, only the structure was checked",
-                folder,
-                ", ".join(unverified),
+            _warn_once(
+                f"{folder}: no hash is known for {', '.join(unverified)}, "
+                "only the structure was checked"
             )
         if all(
             status.path == folder / file.name
@@ -261,6 +262,12 @@ def _keep(file: DataFile, raw: bytes | bytearray, folder: Path) -> None:
     if not (status.ok and file.sha256):
         with _writable(folder):
             install(file, raw, folder)
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """Warn; a command that loads several splits does not repeat it."""
+    logger.warning(message)
 
 
 def _note(failures: Failures, source: str, reason: str) -> None:
