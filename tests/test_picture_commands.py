@@ -195,6 +195,8 @@ def test_a_damaged_tiff_is_one_line_whatever_libtiff_says(verb: str, folder: Pat
 TABLES = {
     "a byte order mark": b"\xef\xbb\xbfpath,label\n7/a.png,7\n",
     "semicolons": b"path;label\n7/a.png;7\n",
+    "decimal commas and rows that were emptied": b"path;label\r\n7/a.png;7,0\r\n;\r\n",
+    "a line separator in a cell": b"path,label,note\n7/a.png,7,a\xe2\x80\xa8b\n",
     "tabs": b"path\tlabel\n7/a.png\t7\n",
     "capitals and spaces": b" Path , Label \r\n7/a.png, 7.0\r\n\r\n",
 }
@@ -212,8 +214,14 @@ def test_a_spreadsheets_table_is_read(kind: str, tmp_path: Path, seven: Image.Im
     ("name", "content", "message"),
     [
         ("short.csv", b"path,label\na.png,7\nb.png\n", "line 3 has 1 of 2 columns"),
+        ("note.csv", b'path,label,note\na.png,7,"x\ny"\nb.png\n', "line 4 has 1 of 3 columns"),
+        ("cell.csv", b"path,label\n,7\n", "line 2 has an empty path or label"),
         ("empty.csv", b"", "found an empty file"),
-        ("kaggle.csv", b"label" + b",pixel" * 784, "and 777 more"),
+        ("blank.csv", b"\n7.png,7\n", "found no header"),
+        ("header.csv", b"path,label\n", "no pictures below the header"),
+        ("kaggle.csv", b"label" + b",pixel" * 784, "and 775 more"),
+        ("t10k-images-idx3-ubyte", b"\0\0\x08\3", "an IDX file"),
+        ("seven.png", b"\x89PNG", "a single picture"),
         ("mnist.npz", b"PK\x03\x04", "a zip or NumPy archive"),
         ("mnist.npy", b"\x93NUMPY\x01\x00", "a NumPy array"),
         ("mnist.mat", b"MATLAB 5.0 MAT-file", "a MATLAB file"),
@@ -236,7 +244,14 @@ def test_what_holds_no_labelled_pictures_is_one_short_line(
 def test_folders_of_other_names_and_junk_are_told_apart(
     tmp_path: Path, seven: Image.Image, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for folder in ("testing/7", "testing/.ipynb_checkpoints", "testing/__MACOSX", "training/7"):
+    for folder in (
+        "testing/7",
+        "testing/.ipynb_checkpoints",
+        "testing/__MACOSX",
+        "training/7",
+        "testing/$RECYCLE.BIN",
+        "testing/7/@eaDir",
+    ):
         (tmp_path / folder).mkdir(parents=True)
         seven.save(tmp_path / folder / "a.png")
     seven.save(tmp_path / "testing" / "7" / "._a.png", "PNG")

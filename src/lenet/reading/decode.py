@@ -43,7 +43,8 @@ SUFFIXES = (
     ".png .jpg .jpeg .jpe .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm".split()  # noqa: SIM905
 )
 """What is taken from a folder."""
-
+SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")
+"""Folders that macOS's zip, Synology and Windows make; they may hold copies of pictures."""
 MAX_SIDE = 768
 """Longest side of what is worked on, in pixels."""
 CHANNELS = (1, 3, 4)
@@ -113,7 +114,7 @@ def walk(folder: str | os.PathLike[str], suffixes: Iterable[str] = SUFFIXES) -> 
     """Yield the paths of a folder's files with these endings, in order, subfolders included.
 
     What operating systems and notebooks leave there is passed over: hidden files and folders (such
-    as `._7.png` and `.ipynb_checkpoints`) and `__MACOSX`. Links to folders are not followed.
+    as `._7.png` and `.ipynb_checkpoints`) and `SYSTEM_FOLDERS`. Links to folders are not followed.
     """
     endings = tuple(suffixes)
     for parent, subfolders, names in os.walk(folder):
@@ -125,7 +126,7 @@ def walk(folder: str | os.PathLike[str], suffixes: Iterable[str] = SUFFIXES) -> 
 
 def is_junk(name: str) -> bool:
     """Return whether a file or folder is one that no person put there."""
-    return name.startswith(".") or name == "__MACOSX"
+    return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
 def _alone(is_large: bool) -> AbstractContextManager[Any]:
