@@ -18,11 +18,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lenet.data.label_errors import MNIST_TEST_ERRORS
+from lenet.models import build_network
 from lenet.results.records import read_study_record, summarize
 from lenet.results.report import ORIGINALS
 from lenet.schema import StudyRecord, Summary
 from lenet.training.recipe import RECIPES, from_dict
-from lenet.training.reproducible import build_model
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = ROOT / "records"
@@ -58,7 +58,7 @@ def num_agreeing(record: StudyRecord, image: int) -> int:
 def num_parameters(record: StudyRecord) -> int:
     """Return the number of a recipe's weights."""
     recipe = from_dict(record.recipe, source=record.recipe_name)
-    return sum(p.numel() for p in build_model(recipe, 0).parameters())
+    return sum(p.numel() for p in build_network(recipe, 0).parameters())
 
 
 def make_environment() -> Environment:

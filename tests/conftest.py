@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from lenet.data.datasets import DATASETS, DataFile, Dataset
 from lenet.data.idx import header
-from lenet.native import NativeUnavailableError, build
+from lenet.native.build import NativeUnavailableError, build
 
 FILES = {
     "train-images-idx3-ubyte": (60, 28, 28),

@@ -9,10 +9,10 @@ from lenet.models import LeNet5
 from lenet.models.files import load_model
 from lenet.results.scores import evaluate
 from lenet.schema import EpochScores
-from lenet.training.averaging import WeightAverage
+from lenet.training.loop import Watcher, train
+from lenet.training.optimization import WeightAverage
 from lenet.training.recipe import RECIPES
-from lenet.training.run import Run, create_run, open_run
-from lenet.training.session import train
+from lenet.training.run import create_run, open_run
 
 AVERAGED = replace(RECIPES["fast"], ema=0.95, epochs=4, batch_size=16)
 
@@ -57,17 +57,11 @@ def test_a_restored_average_goes_on_where_it_was() -> None:
         assert torch.equal(ours, theirs)
 
 
-class _StopAfter:
+class _StopAfter(Watcher):
     """Stops a run when so many epochs of it are on the disk."""
 
     def __init__(self, num_epochs: int) -> None:
         self._num_epochs = num_epochs
-
-    def download(self, *arguments: object) -> None: ...
-
-    def start(self, run: Run, where: str, num_images: int, num_epochs_done: int) -> None: ...
-
-    def batch(self, *arguments: object) -> None: ...
 
     def epoch(self, scores: EpochScores) -> None:
         if scores.epoch == self._num_epochs:

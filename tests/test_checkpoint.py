@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 from lenet.errors import CheckpointError
 from lenet.files import replacing
 from lenet.models import LeNet5
-from lenet.models.files import load_model, load_state, save_model, save_state
+from lenet.models.files import load_model, save_model
 from lenet.schema import CardScores, ModelCard
+from lenet.training.run import load_state, save_state
 
 CLASSES = tuple("0123456789")
 

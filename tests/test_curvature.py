@@ -62,16 +62,16 @@ def forward(layers: Layers, x: Tensor) -> Tensor:
     return x
 
 
-def criterion(state: Tensor, rbf: RBF, rubbish: float | None, label: int = 1) -> Tensor:
+def criterion(state: Tensor, rbf: RBF, garbage: float | None, label: int = 1) -> Tensor:
     penalties: Tensor = rbf(state.unsqueeze(0))[0]
-    if rubbish is None:
+    if garbage is None:
         return penalties[label]
-    others = torch.cat([-penalties, penalties.new_full((1,), -rubbish)])
+    others = torch.cat([-penalties, penalties.new_full((1,), -garbage)])
     return penalties[label] + others.logsumexp(0)
 
 
 def gauss_newton(
-    layers: Layers, x: Tensor, rbf: RBF | None, rubbish: float | None
+    layers: Layers, x: Tensor, rbf: RBF | None, garbage: float | None
 ) -> dict[str, Tensor]:
     """The exact Gauss-Newton diagonal by autograd: J^T H J, H of the criterion at the last state.
 
@@ -80,7 +80,7 @@ def gauss_newton(
     state = forward(layers, x)[0].detach()
     h = 2 * torch.eye(len(state), dtype=state.dtype)
     if rbf is not None:
-        h = hessian(lambda s: criterion(s, rbf, rubbish), state)
+        h = hessian(lambda s: criterion(s, rbf, garbage), state)
     exact = {}
     for index, (layer, _) in enumerate(layers):
         for name, parameter in layer.named_parameters():
@@ -98,26 +98,26 @@ def gauss_newton(
     return exact
 
 
-@pytest.mark.parametrize("rubbish", [None, 0.5, 5.0, float("inf")])
-def test_the_criterions_curvature_is_autograds(rubbish: float | None) -> None:
+@pytest.mark.parametrize("garbage", [None, 0.5, 5.0, float("inf")])
+def test_the_criterions_curvature_is_autograds(garbage: float | None) -> None:
     torch.manual_seed(1)
     rbf = codes_of(torch.randn(3, 5).sign())
     for scale in (0.1, 1.0, 3.0):
         state = torch.randn(5, dtype=torch.float64) * scale
         for label in range(3):
-            expected = hessian(partial(criterion, rbf=rbf, rubbish=rubbish, label=label), state)
-            found = output_curvature(state.unsqueeze(0), rbf, rubbish)[0]
+            expected = hessian(partial(criterion, rbf=rbf, garbage=garbage, label=label), state)
+            found = output_curvature(state.unsqueeze(0), rbf, garbage)[0]
             torch.testing.assert_close(found, expected.diagonal())
 
 
-@pytest.mark.parametrize(("rubbish", "exact_layers"), [(None, (4, 6)), (3.0, (6,))])
+@pytest.mark.parametrize(("garbage", "exact_layers"), [(None, (4, 6)), (3.0, (6,))])
 def test_the_last_layers_are_the_exact_gauss_newton_diagonal(
-    rubbish: float | None, exact_layers: Sequence[int]
+    garbage: float | None, exact_layers: Sequence[int]
 ) -> None:
     """F6 always; C5 where the criterion's own Hessian is diagonal, as the MSE's is."""
     layers, rbf, x = tiny_network()
-    exact = gauss_newton(layers, x, rbf, rubbish)
-    found = recursion(layers, x, lambda s: output_curvature(s, rbf, rubbish))
+    exact = gauss_newton(layers, x, rbf, garbage)
+    found = recursion(layers, x, lambda s: output_curvature(s, rbf, garbage))
     assert found.keys() == exact.keys()
     for name, expected in exact.items():
         if int(name[0]) in exact_layers:
@@ -165,16 +165,16 @@ def test_subsampling_is_exact_where_one_input_of_four_speaks() -> None:
     assert float(ratio.detach()) == pytest.approx((1 + 4 + 9 + 25) / 11**2)
 
 
-@pytest.mark.parametrize("rubbish", [None, 3.0])
-def test_every_layer_follows_the_papers_equations(rubbish: float | None) -> None:
+@pytest.mark.parametrize("garbage", [None, 3.0])
+def test_every_layer_follows_the_papers_equations(garbage: float | None) -> None:
     """(23), (25) and (27) connection by connection, from Jacobians of single layers."""
     layers, rbf, x = tiny_network()
     states, sums = [x], []
     for layer, squashed in layers:
         sums.append(layer(states[-1]).detach())
         states.append(squash(sums[-1]) if squashed else sums[-1])
-    h = output_curvature(states[-1], rbf, rubbish).flatten()
-    found = recursion(layers, x, lambda s: output_curvature(s, rbf, rubbish))
+    h = output_curvature(states[-1], rbf, garbage).flatten()
+    found = recursion(layers, x, lambda s: output_curvature(s, rbf, garbage))
     for index in reversed(range(len(layers))):
         layer, squashed = layers[index]
         if squashed:
@@ -199,9 +199,9 @@ def test_every_layer_follows_the_papers_equations(rubbish: float | None) -> None
 def test_the_estimate_is_the_mean_over_patterns() -> None:
     torch.manual_seed(4)
     model, x = LeNet5_1998(), torch.rand(130, 1, 28, 28)
-    found = estimate_curvature(model, x, rubbish=2.0)
-    single = [estimate_curvature(model, pattern[None], rubbish=2.0) for pattern in x[::13]]
-    tenth = estimate_curvature(model, x[::13], rubbish=2.0)
+    found = estimate_curvature(model, x, garbage=2.0)
+    single = [estimate_curvature(model, pattern[None], garbage=2.0) for pattern in x[::13]]
+    tenth = estimate_curvature(model, x[::13], garbage=2.0)
     for k, (mean, parameter) in enumerate(zip(tenth, model.parameters(), strict=True)):
         assert found[k].shape == mean.shape == parameter.shape
         assert float(found[k].min()) >= 0
@@ -211,4 +211,4 @@ def test_the_estimate_is_the_mean_over_patterns() -> None:
 def test_other_networks_are_refused() -> None:
     for model in (LeNet5_1998(output="linear"), LeNet5_1998(pooling="average")):
         with pytest.raises(ValueError, match="trainable subsampling and RBF outputs"):
-            estimate_curvature(model, torch.zeros(1, 1, 28, 28), rubbish=None)
+            estimate_curvature(model, torch.zeros(1, 1, 28, 28), garbage=None)

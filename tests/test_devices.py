@@ -6,11 +6,11 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.func import functional_call
 
-from lenet.data.digits import batches
+from lenet.data.digits import batches, to_input
 from lenet.data.distortions import NUM_VALUES
-from lenet.training.losses import LOSSES
+from lenet.models import build_network
+from lenet.training.optimization import LOSSES
 from lenet.training.recipe import RECIPES
-from lenet.training.reproducible import build_model
 from lenet.training.sampling import Sampling
 
 NUM_IMAGES = 70
@@ -22,8 +22,7 @@ def test_the_first_step_of_a_recipe_mixes_no_devices(
     name: str, shuffle: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe, gpu = RECIPES[name], torch.device("meta")
-    model = build_model(recipe, 0)
-    sampling = Sampling(recipe, 0, "torch", gpu)
+    model = build_network(recipe, 0)
     # These read values, on the CPU by way of numpy; tensors here have none.
     monkeypatch.setattr("lenet.training.sampling.find_anchors", lambda images, labels: None)
     monkeypatch.setattr(
@@ -38,10 +37,15 @@ def test_the_first_step_of_a_recipe_mixes_no_devices(
         images = on_gpu(torch.zeros(NUM_IMAGES, 28, 28, dtype=torch.uint8))
         labels = on_gpu(torch.zeros(NUM_IMAGES, dtype=torch.int64))
         weights = {key: on_gpu(value) for key, value in model.state_dict().items()}
-        sample = sampling.epoch(images, labels, 0)
-        x, y = next(iter(batches(images, labels, batch_size=32, shuffle=shuffle, sample=sample)))
+        sample = None
+        if recipe.distortions != "none":
+            sample = Sampling(recipe, 0, "torch", images, labels).epoch(0)
+        drawn = batches(
+            images, labels, batch_size=32, shuffle=shuffle, as_bytes=True, sample=sample
+        )
+        x, y = next(iter(drawn))
         assert x.device.type == y.device.type == "meta"
-        loss = LOSSES[recipe.loss](recipe.label_smoothing, recipe.map_j)
+        x = to_input(x) if x.dtype == torch.uint8 else x
         logits = functional_call(model, weights, (x,))
-        assert loss(logits, y).device.type == "meta"
+        assert LOSSES[recipe.loss](recipe)(logits, y).device.type == "meta"
         assert logits.shape == (32, 10)

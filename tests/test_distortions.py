@@ -22,12 +22,12 @@ from lenet.data.distortions import (
     render,
     spline_basis,
 )
-from lenet.native import load_renderer
+from lenet.native.distorter import load_renderer
 from lenet.schema import EpochScores
+from lenet.training.loop import Watcher, train
 from lenet.training.recipe import RECIPES, Recipe
-from lenet.training.run import Run, create_run, open_run
+from lenet.training.run import create_run, open_run
 from lenet.training.sampling import Sampling
-from lenet.training.session import train
 
 Render = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -151,28 +151,13 @@ def test_distortions_change_linearly_to_the_last_epoch(
     end: float, factors: list[float], images: Tensor
 ) -> None:
     recipe = replace(RECIPES["fast"], distortions="elastic", epochs=3, distortion_end=end)
-    sampling = Sampling(recipe, 0, "torch", torch.device("cpu"))
-    places, labels = torch.arange(10), torch.arange(10)
+    places = torch.arange(10)
+    sampling = Sampling(recipe, 0, "torch", images, torch.arange(len(images)))
     for epoch, factor in enumerate(factors):
-        sample = sampling.epoch(images, labels, epoch)
-        assert sample is not None
+        sample = sampling.epoch(epoch)
         distortion = DISTORTIONS["elastic"].scaled(factor)
         expected = render(images, places, draw(distortion, places, seed=0, epoch=epoch))
         torch.testing.assert_close(sample(places)[0], expected)
-
-
-def test_distortions_come_again_after_a_cycle(images: Tensor) -> None:
-    recipe = replace(RECIPES["fast"], distortions="elastic", epochs=5, distortion_cycle=2)
-    sampling = Sampling(recipe, 0, "torch", torch.device("cpu"))
-    places, labels, seen = torch.arange(10), torch.arange(10), []
-    for epoch in range(5):
-        sample = sampling.epoch(images, labels, epoch)
-        assert sample is not None
-        seen.append(sample(places)[0])
-    assert [sampling.view(epoch) for epoch in range(5)] == [0, 1, 0, 1, 0]
-    assert torch.equal(seen[0], seen[2])
-    assert torch.equal(seen[1], seen[3])
-    assert not torch.equal(seen[0], seen[1])
 
 
 @pytest.mark.parametrize("engine", ["native", "torch"])
@@ -192,12 +177,6 @@ def test_a_distorted_run_that_stops_ends_like_one_that_does_not(
     assert (whole.path / model).read_bytes() == (stopped.path / model).read_bytes()
 
 
-class _StopAfterOne:
-    def download(self, *arguments: object) -> None: ...
-
-    def start(self, run: Run, where: str, num_images: int, num_epochs_done: int) -> None: ...
-
-    def batch(self, *arguments: object) -> None: ...
-
+class _StopAfterOne(Watcher):
     def epoch(self, scores: EpochScores) -> None:
         raise KeyboardInterrupt

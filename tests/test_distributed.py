@@ -11,30 +11,19 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch._C._distributed_c10d import HashStore
 from torch.distributed.distributed_c10d import Store
 
-from lenet.cli.options import TrainOptions
-from lenet.cli.train import _find_run
+from lenet.cli.train import TrainOptions, find_run
 from lenet.errors import RecipeError, RunError
+from lenet.models import LeNet5, build_network
 from lenet.results.records import read_run_record
-from lenet.training.engines import choose_engine
+from lenet.training.learners import Tally, TorchLearner, make_learner
+from lenet.training.loop import train
 from lenet.training.recipe import RECIPES
-from lenet.training.reproducible import build_model
 from lenet.training.run import create_run
-from lenet.training.session import train
-from lenet.training.shared import (
-    ALONE,
-    Group,
-    Step,
-    agreed_store,
-    is_under_torchrun,
-    joined,
-    shared_step,
-    torch_gradients,
-)
-from lenet.training.stepping import Stepping
+from lenet.training.shared import Group, SharedLearner, agreed_store, joined
 
 SMALL = replace(RECIPES["default"], epochs=3, batch_size=16)
 TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -57,14 +46,6 @@ class Meeting:
         return total
 
 
-def gradients_of(engine: str, model: nn.Module) -> Step:
-    if engine == "torch":
-        return torch_gradients(model, nn.CrossEntropyLoss(label_smoothing=0.02), None)
-    found = choose_engine("native", model, label_smoothing=0.02)  # type: ignore[arg-type]
-    assert found is not None
-    return found.loss_and_gradients
-
-
 @pytest.mark.parametrize("engine", ["native", "torch"])
 @pytest.mark.parametrize(("batch_size", "world_size"), [(16, 2), (16, 3), (7, 2), (2, 3), (1, 2)])
 def test_a_step_of_shares_is_the_step_of_the_batch(
@@ -81,49 +62,41 @@ def test_a_step_of_shares_is_the_step_of_the_batch(
     meeting = Meeting(world_size)
     monkeypatch.setattr(Group, "sum", lambda self, values: meeting.sum(values))
 
+    recipe = replace(SMALL, optimizer="sgd", batch_size=batch_size + 1)
+
+    def learner_of(model: LeNet5) -> TorchLearner:
+        return make_learner(recipe, model, engine=engine)
+
     def step(rank: int, world_size: int) -> None:
-        model = networks[rank]
-        parameters = list(model.parameters())
-        optimizer = torch.optim.SGD(parameters, lr=0.1)
         mine = slice(batch_size * rank // world_size, batch_size * (rank + 1) // world_size)
-        learn = shared_step(
-            Group(rank, world_size), gradients_of(engine, model), parameters, optimizer
-        )
-        scores[rank] = learn(x[mine], labels[mine])
-        models[rank] = [p.detach() for p in parameters]
+        learner = SharedLearner(learner_of(networks[rank]), Group(rank, world_size))
+        scores[rank] = learner.step(x[mine], labels[mine], 0.1)
+        models[rank] = [p.detach() for p in networks[rank].parameters()]
 
     # Not in the threads: PyTorch's generator is one for all.
-    networks = [build_model(SMALL, 0) for _ in range(world_size)]
-    scores: dict[int, object] = {}
+    networks = [small_network() for _ in range(world_size)]
+    scores: dict[int, Tally] = {}
     models: dict[int, Sequence[Tensor]] = {}
     threads = [threading.Thread(target=step, args=(r, world_size)) for r in range(world_size)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    whole = build_model(SMALL, 0)
-    expected = gradients_of(engine, whole)(x, labels)
-    torch.optim.SGD(whole.parameters(), lr=0.1).step()
+    whole = small_network()
+    expected = learner_of(whole).step(x, labels, 0.1)
     for rank in range(world_size):
         for ours, p in zip(models[rank], whole.parameters(), strict=True):
             torch.testing.assert_close(ours, p.detach(), rtol=1e-5, atol=1e-7)
-        assert scores[rank] == scores[0]
-    found = scores[0]
-    assert found.num_images == batch_size  # type: ignore[attr-defined]
-    assert found.num_correct == expected.num_correct  # type: ignore[attr-defined]
-    assert found.loss == pytest.approx(expected.loss, rel=1e-5)  # type: ignore[attr-defined]
+        assert scores[rank].loss == scores[0].loss
+    assert scores[0].num_images == batch_size
+    assert scores[0].accuracy == expected.accuracy
+    assert scores[0].loss == pytest.approx(expected.loss, rel=1e-5)
 
 
-def test_one_process_alone_has_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in TORCHRUN:
-        monkeypatch.delenv(name, raising=False)
-    assert not is_under_torchrun()
-    with joined(torch.device("cpu")) as group:
-        assert group is ALONE
-        assert group.is_first
-        assert group.from_first(lambda: 3) == 3
-        values = torch.ones(2)
-        assert group.sum(values) is values
+def small_network() -> LeNet5:
+    network = build_network(SMALL, 0)
+    assert isinstance(network, LeNet5)
+    return network
 
 
 def test_others_that_cannot_be_reached_are_one_clear_error(
@@ -174,12 +147,9 @@ def test_processes_that_are_started_anew_find_nothing_of_those_before(
 
 def test_what_learns_one_image_at_a_time_cannot_be_shared() -> None:
     recipe = RECIPES["lecun1998"]
-    model = build_model(recipe, 0)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    learner = make_learner(recipe, build_network(recipe, 0))
     with pytest.raises(RecipeError, match="nothing to share among 2 processes"):
-        Stepping(
-            recipe, 0, model, optimizer, None, torch.zeros(70, 28, 28), group=Group(0, 2)
-        )  # fmt: skip
+        SharedLearner(learner, Group(0, 2))
 
 
 def test_a_command_that_torchrun_starts_anew_goes_on(
@@ -189,18 +159,18 @@ def test_a_command_that_torchrun_starts_anew_goes_on(
     options = TrainOptions(settings=SMALL, out=path)
     run = create_run(path, "default", SMALL, 0)
     with pytest.raises(RunError, match="found a run"):
-        _find_run(options, "default", [])
+        find_run(options, "default", [])
     for name in TORCHRUN:
         monkeypatch.setenv(name, "0")
-    assert _find_run(options, "default", []) == run
+    assert find_run(options, "default", []) == run
     with pytest.raises(RunError, match="found a run"):
-        _find_run(replace(options, settings=replace(SMALL, lr=1.0)), "default", [])
+        find_run(replace(options, settings=replace(SMALL, lr=1.0)), "default", [])
     train(run)
     with pytest.raises(RunError, match="found a run"):
-        _find_run(options, "default", [])
+        find_run(options, "default", [])
     # Another process than the first may be lost when the record is there already.
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert _find_run(options, "default", []) == run
+    assert find_run(options, "default", []) == run
 
 
 DIES_AFTER_AN_EPOCH = """

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,10 +11,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lenet.errors import DivergenceError
 from lenet.models import LeNet5
-from lenet.training.loop import EpochResult, get_accuracy, training_loop
-from lenet.training.losses import LOSSES
-from lenet.training.optimizers import OPTIMIZERS
-from lenet.training.schedules import SCHEDULES, lr_factor
+from lenet.training.learners import make_learner
+from lenet.training.loop import get_accuracy, training_loop
+from lenet.training.optimization import LOSSES, OPTIMIZERS, SCHEDULES, lr_at
+from lenet.training.recipe import RECIPES, Recipe
 
 GOLDEN_LOSSES = [
     2.30556, 2.28857, 2.27045, 2.24976, 2.22546, 2.19641, 2.16127, 2.11856, 2.06691, 2.00518,
@@ -67,7 +68,7 @@ def test_loop_equals_the_plainest_loop() -> None:
 
 def test_first_twenty_losses_are_those_of_the_golden_run() -> None:
     model, (images, labels) = make_model(), make_shapes(32)
-    optimizer = OPTIMIZERS["adam"](list(model.parameters()), 1e-3, 0.0)
+    optimizer = OPTIMIZERS["adam"](list(model.parameters()), lr=1e-3, weight_decay=0.0)
     _, _, (losses, _) = training_loop(
         model, nn.CrossEntropyLoss(), optimizer, [(images, labels)], None, 20, "cpu", 0
     )
@@ -117,66 +118,6 @@ def test_print_every_prints_the_notebooks_line(capsys: pytest.CaptureFixture[str
         assert all(f"\t{name}" in line for line in lines)
 
 
-def test_a_loader_may_be_a_function_of_the_epoch() -> None:
-    images, labels = make_shapes(64)
-    seen = []
-
-    def loader(epoch: int) -> list[tuple[Tensor, Tensor]]:
-        seen.append(epoch)
-        return [(images, labels)]
-
-    model = make_model()
-    optimizer = torch.optim.Adam(model.parameters())
-    training_loop(model, nn.CrossEntropyLoss(), optimizer, loader, None, 5, "cpu", 0, first_epoch=2)
-    assert seen == [2, 3, 4]
-
-
-def test_short_last_batch_weighs_by_its_images() -> None:
-    results: list[EpochResult] = []
-    model = make_model()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    images, labels = make_shapes(50)
-    training_loop(
-        model,
-        nn.CrossEntropyLoss(),
-        optimizer,
-        make_loader(50),
-        None,
-        1,
-        "cpu",
-        0,
-        on_epoch=results.append,
-    )
-    with torch.no_grad():
-        logits = model(images)
-    assert results[0].num_images == 50
-    assert results[0].train_loss == pytest.approx(
-        float(nn.functional.cross_entropy(logits, labels))
-    )
-    assert results[0].train_accuracy == pytest.approx(
-        float((logits.argmax(1) == labels).float().mean())
-    )
-
-
-def test_learning_rates_are_those_asked_for() -> None:
-    rates = []
-    model = make_model()
-    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    training_loop(
-        model,
-        nn.CrossEntropyLoss(),
-        optimizer,
-        make_loader(96),
-        None,
-        2,
-        "cpu",
-        0,
-        lr_at=lambda epoch, index: 0.01 * (epoch * 3 + index + 1),
-        on_batch=lambda epoch, tally: rates.append(optimizer.param_groups[0]["lr"]),
-    )
-    assert rates == pytest.approx([0.01, 0.02, 0.03, 0.04, 0.05, 0.06])
-
-
 def test_a_loss_that_is_no_number_stops_the_run() -> None:
     model = make_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=float("inf"))
@@ -191,32 +132,6 @@ def test_an_empty_loader_is_an_error() -> None:
         training_loop(model, nn.CrossEntropyLoss(), optimizer, [], None, 1, "cpu", 0)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_schedules_rise_to_the_peak_and_stay_positive(name: str) -> None:
-    factors = [lr_factor(name, s, num_steps=100, num_warmup_steps=10) for s in range(100)]
-    assert factors[:10] == pytest.approx([(s + 1) / 10 for s in range(10)])
-    assert factors[10] == pytest.approx(1.0)
-    assert all(0 < f <= 1 for f in factors)
-    assert factors[10:] == sorted(factors[10:], reverse=True)
-
-
-def test_schedules_equal_torchs_own() -> None:
-    theirs: dict[str, Callable[[torch.optim.Optimizer], LRScheduler]] = {
-        "linear": lambda o: LinearLR(o, 1.0, 1e-9, total_iters=50),
-        "cosine": lambda o: CosineAnnealingLR(o, T_max=50),
-    }
-    for name, build in theirs.items():
-        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-        scheduler = build(optimizer)
-        for step in range(50):
-            expected = optimizer.param_groups[0]["lr"]
-            assert lr_factor(name, step, num_steps=50, num_warmup_steps=0) == pytest.approx(
-                expected, abs=1e-6
-            )
-            optimizer.step()
-            scheduler.step()
-
-
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS.keys() - {"sdlm"}))  # not torch's: test_sdlm.py
 def test_optimizers_equal_torchs_unfused_ones(name: str) -> None:
     theirs = {
@@ -229,7 +144,7 @@ def test_optimizers_equal_torchs_unfused_ones(name: str) -> None:
     results = []
 
     def ours(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        return OPTIMIZERS[name](parameters, 0.01, 0.1)
+        return OPTIMIZERS[name](parameters, lr=0.01, weight_decay=0.1)
 
     for build in (ours, theirs):
         parameter = nn.Parameter(start.clone())
@@ -246,25 +161,72 @@ def test_cross_entropy_with_smoothing_equals_the_definition() -> None:
     logits, labels = torch.randn(8, 10), torch.arange(8)
     log_p = logits.log_softmax(1)
     expected = -(0.9 * log_p[torch.arange(8), labels] + 0.1 * log_p.mean(1)).mean()
-    assert float(LOSSES["cross_entropy"](0.1)(logits, labels)) == pytest.approx(float(expected))
+    assert float(
+        LOSSES["cross_entropy"](Recipe(label_smoothing=0.1))(logits, labels)
+    ) == pytest.approx(float(expected))
     assert math.isfinite(float(expected))
 
 
-def test_reported_losses_may_be_another_than_the_one_minimized() -> None:
+def test_short_last_batch_weighs_by_its_images() -> None:
+    model = make_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    images, labels = make_shapes(50)
+    _, _, (losses, _) = training_loop(
+        model, nn.CrossEntropyLoss(), optimizer, make_loader(50), None, 1, "cpu", 0
+    )
+    with torch.no_grad():
+        expected = nn.functional.cross_entropy(model(images), labels)
+    assert losses == pytest.approx([float(expected)])
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULES.keys() - {"lecun1998"}))  # test_sdlm.py
+def test_schedules_rise_to_the_peak_and_stay_positive(name: str) -> None:
+    recipe = Recipe(lr=1.0, schedule=name, warmup=0.1, epochs=10)  # type: ignore[arg-type]  # a key
+    rates = [lr_at(recipe, step, 10) for step in range(100)]
+    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert rates[10] == pytest.approx(1.0)
+    assert all(0 < rate <= 1 for rate in rates)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_schedules_equal_torchs_own() -> None:
+    theirs: dict[str, Callable[[torch.optim.Optimizer], LRScheduler]] = {
+        "linear": lambda o: LinearLR(o, 1.0, 1e-9, total_iters=50),
+        "cosine": lambda o: CosineAnnealingLR(o, T_max=50),
+    }
+    for name, build in theirs.items():
+        recipe = Recipe(lr=1.0, schedule=name, epochs=5)  # type: ignore[arg-type]  # a key
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+        scheduler = build(optimizer)
+        for step in range(50):
+            expected = optimizer.param_groups[0]["lr"]
+            assert lr_at(recipe, step, 10) == pytest.approx(expected, abs=1e-6)
+            optimizer.step()
+            scheduler.step()
+
+
+def test_the_papers_rate_is_fixed_within_a_pass() -> None:
+    """Even where the schedule would step within it: a tenth of seven passes is not whole."""
+    recipe = replace(RECIPES["lecun1998"], epochs=7)
+    for epoch in range(7):
+        assert len({lr_at(recipe, epoch * 70 + index, 70) for index in range(70)}) == 1
+    assert lr_at(recipe, 69, 70) == 0.0005
+    assert lr_at(recipe, 70, 70) == pytest.approx(0.0002)
+
+
+def test_a_learner_sets_the_rate_and_reports_plain_cross_entropy() -> None:
     images, labels = make_shapes(32)
-    model, twin = make_model(), make_model()
-    smoothed = nn.CrossEntropyLoss(label_smoothing=0.5)
-    for m, measure in ((model, nn.CrossEntropyLoss()), (twin, None)):
-        optimizer = torch.optim.SGD(m.parameters(), lr=0.1)
-        with torch.no_grad():
-            expected = float((measure or smoothed)(m(images), labels))
-        loader = [(images, labels)]
-        _, _, (losses, valid) = training_loop(
-            m, smoothed, optimizer, loader, loader, 1, "cpu", 0, measure=measure
-        )
-        assert losses == pytest.approx([expected])
-        with torch.no_grad():
-            assert valid == pytest.approx([float((measure or smoothed)(m(images), labels))])
-    # What is learned is the same.
-    for a, b in zip(model.parameters(), twin.parameters(), strict=True):
-        assert torch.equal(a, b)
+    recipe = replace(RECIPES["default"], label_smoothing=0.5, optimizer="sgd")
+    learner = make_learner(recipe, make_model(), engine="torch")
+    twin = make_model()
+    with torch.no_grad():
+        expected = float(nn.functional.cross_entropy(twin(images), labels))
+    tally = learner.step(images, labels, 0.25)
+    assert learner.optimizer.param_groups[0]["lr"] == 0.25
+    assert tally.loss == pytest.approx(expected)
+    # What is learned is the smoothed loss.
+    nn.CrossEntropyLoss(label_smoothing=0.5)(twin(images), labels).backward()
+    with torch.no_grad():
+        for ours, theirs in zip(learner.model.parameters(), twin.parameters(), strict=True):
+            assert theirs.grad is not None
+            torch.testing.assert_close(ours, theirs - 0.25 * theirs.grad)

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from lenet.data.digits import to_input
 from lenet.errors import LeNetError
-from lenet.models import LeNet5
-from lenet.native import NativeAdam, NativeEngine, NativeUnavailableError, build
-from lenet.native.build import FLAGS
-from lenet.training.engines import choose_engine
+from lenet.models import LeNet5, build_network
+from lenet.native.adam import NativeAdam
+from lenet.native.build import FLAGS, NativeUnavailableError, build
+from lenet.native.engine import NativeEngine
+from lenet.training.learners import TorchLearner, make_learner
+from lenet.training.loop import train
 from lenet.training.recipe import RECIPES
 from lenet.training.run import create_run
-from lenet.training.session import train
 
 VARIANTS = [(a, p) for a in ("tanh", "relu", "silu") for p in ("average", "max")]
 
@@ -34,18 +35,16 @@ def compare(
     *,
     smoothing: float = 0.0,
     threads: int = 1,
-    targets: Tensor | None = None,
 ) -> None:
     """Compare loss, logits and gradients with autograd in float64, to 1e-4 of the largest."""
     reference = LeNet5(**model.config()).double()  # type: ignore[arg-type]  # plain values
     reference.load_state_dict(model.state_dict())
     expected = reference(x.double())
-    goal = labels if targets is None else targets.double()
-    loss = nn.functional.cross_entropy(expected, goal, label_smoothing=smoothing)
+    loss = nn.functional.cross_entropy(expected, labels, label_smoothing=smoothing)
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     engine = NativeEngine(model, label_smoothing=smoothing, num_threads=threads)
     logits = torch.empty(len(x), model.num_classes)
-    found = engine.loss_and_gradients(x, labels, targets=targets, logits=logits)
+    found = engine.loss_and_gradients(x, labels, logits=logits)
     assert found.minimized == pytest.approx(float(loss.detach()), rel=1e-4, abs=1e-6)
     plain = nn.functional.cross_entropy(expected.detach(), labels)
     assert found.loss == pytest.approx(float(plain), rel=1e-4, abs=1e-6)
@@ -78,23 +77,6 @@ def test_a_large_batch_threads_and_smoothing() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("whole", [1.0, 0.7])
-def test_targets_in_place_of_labels(threads: int, whole: float) -> None:
-    torch.manual_seed(0)
-    model = LeNet5(activation="silu", pooling="max")
-    targets = whole * torch.randn(37, 10).mul(3).softmax(1)
-    labels = torch.randint(0, 10, (37,))
-    compare(model, torch.rand(37, 1, 28, 28), labels, targets=targets, threads=threads)
-
-
-def test_targets_of_another_shape_or_type_are_refused() -> None:
-    engine = NativeEngine(LeNet5())
-    x, labels = torch.rand(3, 1, 28, 28), torch.tensor([1, 2, 3])
-    for targets in (torch.rand(3, 9), torch.rand(2, 10), torch.rand(3, 10).double()):
-        with pytest.raises(ValueError, match="`targets`"):
-            engine.loss_and_gradients(x, labels, targets=targets)
-
-
 @pytest.mark.parametrize("num_classes", [2, 10, 47])
 def test_any_number_of_classes(num_classes: int) -> None:
     torch.manual_seed(0)
@@ -323,13 +305,14 @@ def test_without_a_compiler_torch_takes_over_and_says_so(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    assert choose_engine("auto", LeNet5()) is None
+    recipe = RECIPES["default"]
+    assert type(make_learner(recipe, build_network(recipe, 0))) is TorchLearner
     assert len(caplog.records) == 1
     assert "no C++ compiler found; `apt install g++`" in caplog.text
     with pytest.raises(LeNetError, match="can't be had: no C"):
-        choose_engine("native", LeNet5())
+        make_learner(recipe, build_network(recipe, 0), engine="native")
     caplog.clear()
-    assert choose_engine("torch", LeNet5()) is None
+    assert type(make_learner(recipe, build_network(recipe, 0), engine="torch")) is TorchLearner
     assert not caplog.records
 
 

@@ -13,19 +13,17 @@ from torch import Tensor, nn
 
 from lenet.data import to_input
 from lenet.errors import LeNetError
-from lenet.models import LeNet5_1998
-from lenet.native import NativeEngine1998, NativeUnavailableError
-from lenet.native.build import FLAGS, build
-from lenet.results.scores import BatchScores
+from lenet.models import LeNet5_1998, build_network
+from lenet.native.build import FLAGS, NativeUnavailableError, build
+from lenet.native.engine import BatchScores
+from lenet.native.engine_1998 import NativeEngine1998
 from lenet.training.curvature import estimate_curvature
-from lenet.training.engines import choose_engine
-from lenet.training.losses import MAP, MSE
+from lenet.training.learners import TorchLearner, make_learner
+from lenet.training.loop import train
+from lenet.training.optimization import MAP, MSE
 from lenet.training.recipe import RECIPES, Recipe
-from lenet.training.reproducible import build_model
 from lenet.training.run import create_run, open_run
-from lenet.training.sdlm import StochasticDiagonalLM
-from lenet.training.session import train
-from lenet.training.stepping import PATTERNS_A_CALL, Stepping
+from lenet.training.sdlm import PATTERNS_PER_CALL, PatternLearner, StochasticDiagonalLM
 
 VARIANTS = [
     (connections, pooling, output)
@@ -53,13 +51,13 @@ def build_pair(scale: float = 1.0, **variant: str) -> tuple[LeNet5_1998, LeNet5_
     return model, reference
 
 
-def loss_of(rubbish: float | None) -> nn.Module:
-    return MSE() if rubbish is None else MAP(rubbish)
+def loss_of(garbage: float | None) -> nn.Module:
+    return MSE() if garbage is None else MAP(garbage)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids="-".join)
-@pytest.mark.parametrize("rubbish", [None, 3.0, math.inf])
-def test_gradients_are_autograds(variant: tuple[str, str, str], rubbish: float | None) -> None:
+@pytest.mark.parametrize("garbage", [None, 3.0, math.inf])
+def test_gradients_are_autograds(variant: tuple[str, str, str], garbage: float | None) -> None:
     """In float64, to 2e-5 of the largest gradient."""
     torch.manual_seed(0)
     names = dict(zip(("connections", "pooling", "output"), variant, strict=True))
@@ -67,9 +65,9 @@ def test_gradients_are_autograds(variant: tuple[str, str, str], rubbish: float |
         model, reference = build_pair(scale, **names)
         x, labels = torch.rand(batch_size, 1, 28, 28), torch.randint(0, 10, (batch_size,))
         expected = reference(x.double())
-        loss = loss_of(rubbish)(expected, labels)
+        loss = loss_of(garbage)(expected, labels)
         loss.backward()
-        engine = NativeEngine1998(model, rubbish=rubbish)
+        engine = NativeEngine1998(model, garbage=garbage)
         logits = torch.empty(batch_size, 10)
         found = engine.loss_and_gradients(x, labels, logits=logits)
         scale_of = float(expected.detach().abs().max())
@@ -91,7 +89,7 @@ def test_pixels_that_saturate_every_unit_leave_finite_gradients() -> None:
     torch.manual_seed(1)
     model, _ = build_pair(100.0)
     x, labels = torch.rand(16, 1, 28, 28), torch.randint(0, 10, (16,))
-    engine = NativeEngine1998(model, rubbish=5.0)
+    engine = NativeEngine1998(model, garbage=5.0)
     assert math.isfinite(engine.loss_and_gradients(x, labels).minimized)
     logits = engine.logits(x)
     with torch.no_grad():
@@ -99,28 +97,28 @@ def test_pixels_that_saturate_every_unit_leave_finite_gradients() -> None:
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
 
 
-@pytest.mark.parametrize("rubbish", [None, 4.0])
-def test_learning_is_gradient_and_update_pattern_by_pattern(rubbish: float | None) -> None:
+@pytest.mark.parametrize("garbage", [None, 4.0])
+def test_learning_is_gradient_and_update_pattern_by_pattern(garbage: float | None) -> None:
     torch.manual_seed(2)
     model, reference = build_pair()
     x, labels = torch.rand(40, 1, 28, 28), torch.randint(0, 10, (40,))
-    h_kk = estimate_curvature(reference, x.double(), rubbish=rubbish)
+    h_kk = estimate_curvature(reference, x.double(), garbage=garbage)
     # Small rates: on noise with random labels, the paper's amplify every rounding.
     slow = StochasticDiagonalLM(reference.parameters(), lr=0.00002)
     slow.set_curvature(h_kk)
     rates = [rate.float() for rate in slow.rates()]
-    engine = NativeEngine1998(model, rubbish=rubbish)
+    engine = NativeEngine1998(model, garbage=garbage)
     logits = torch.empty(40, 10)
     found = engine.learn(x, labels, rates, logits=logits)
     expected = []
     for pattern, label in zip(x.double(), labels, strict=True):
         slow.zero_grad()
         output = reference(pattern[None])
-        loss_of(rubbish)(output, label[None]).backward()
+        loss_of(garbage)(output, label[None]).backward()
         slow.step()
         expected.append(output.detach()[0])
     torch.testing.assert_close(logits.double(), torch.stack(expected), rtol=1e-4, atol=1e-4)
-    loss = float(loss_of(rubbish)(torch.stack(expected), labels))
+    loss = float(loss_of(garbage)(torch.stack(expected), labels))
     assert found.minimized == pytest.approx(loss, rel=1e-4)
     for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(ours.detach().double(), theirs.detach(), rtol=1e-4, atol=2e-6)
@@ -135,7 +133,7 @@ def test_two_networks_in_turns_learn_what_each_learns_alone() -> None:
             torch.manual_seed(seed)
             variant = {"connections": "dense"} if seed else {}
             models.append(LeNet5_1998(**variant))  # type: ignore[arg-type]  # a string
-            engines.append(NativeEngine1998(models[-1], rubbish=5.0))
+            engines.append(NativeEngine1998(models[-1], garbage=5.0))
             rates.append([torch.full_like(p, 0.002) for p in models[-1].parameters()])
         x = torch.rand(30, 1, 28, 28, generator=torch.Generator().manual_seed(3))
         labels = torch.arange(30) % 10
@@ -155,7 +153,7 @@ def test_the_number_of_patterns_a_call_changes_nothing() -> None:
     for size in (1, 5, 23):
         torch.manual_seed(4)
         model = LeNet5_1998()
-        engine = NativeEngine1998(model, rubbish=5.0)
+        engine = NativeEngine1998(model, garbage=5.0)
         rates = [torch.full_like(p, 0.002) for p in model.parameters()]
         logits = torch.empty(23, 10)
         for i in range(0, 23, size):
@@ -193,25 +191,28 @@ def test_without_a_compiler_torch_takes_over(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    assert choose_engine("auto", LeNet5_1998()) is None
+    recipe = RECIPES["lecun1998"]
+    learner = make_learner(recipe, build_network(recipe, 0))
+    assert type(learner) is PatternLearner
+    assert learner.batch_size == 1
     assert "no C++ compiler found" in caplog.text
 
 
 def test_label_smoothing_is_left_to_torch(caplog: pytest.LogCaptureFixture) -> None:
-    assert choose_engine("auto", LeNet5_1998(output="linear"), label_smoothing=0.1) is None
+    recipe = replace(
+        RECIPES["lecun1998"], output="linear", loss="cross_entropy", label_smoothing=0.1,
+        optimizer="adam", schedule="linear",
+    )  # fmt: skip
+    assert type(make_learner(recipe, build_network(recipe, 0))) is TorchLearner
     assert "no label smoothing" in caplog.text
     with pytest.raises(LeNetError, match="no label smoothing"):
-        choose_engine("native", LeNet5_1998(output="linear"), label_smoothing=0.1)
+        make_learner(recipe, build_network(recipe, 0), engine="native")
 
 
-def test_the_loop_gets_many_patterns_a_call() -> None:
-    recipe, images = RECIPES["lecun1998"], torch.zeros(70, 28, 28, dtype=torch.uint8)
-    model = build_model(recipe, 0)
-    optimizer = StochasticDiagonalLM(model.parameters(), lr=recipe.lr)
-    engine = choose_engine("native", model, rubbish=None)
-    stepping = Stepping(recipe, 0, model, optimizer, engine, images)
-    assert stepping.learn is not None
-    assert stepping.images_a_batch == PATTERNS_A_CALL
+def test_the_kernels_get_many_patterns_a_call() -> None:
+    recipe = RECIPES["lecun1998"]
+    learner = make_learner(recipe, build_network(recipe, 0), engine="native")
+    assert learner.batch_size == PATTERNS_PER_CALL
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from PIL import Image, ImageDraw
 
 from lenet.cli.main import main
 from lenet.data.digits import Digits
-from lenet.errors import CheckpointError, PictureError, RecipeError
+from lenet.errors import CheckpointError, PictureError
+from lenet.models import build_network
 from lenet.models.files import load_model
 from lenet.reading.reader import pretrained_model
 from lenet.results.records import read_run_record
 from lenet.training.own import add_own, keep_own, keep_start, load_start, read_own
 from lenet.training.recipe import RECIPES
-from lenet.training.reproducible import build_model
 from lenet.training.run import create_run
 
 CLASSES = tuple("0123456789")
@@ -85,10 +85,6 @@ def test_own_pictures_join_the_data_set_and_what_is_held_out_does_not(
     (run.path / "own.safetensors").write_bytes(b"x")
     with pytest.raises(CheckpointError, match="expected digits"):
         add_own(run, train, None)
-    recipe = replace(RECIPES["fast"], teachers=2, teacher_epochs=1, teacher_weight=0.5)
-    taught = create_run(tmp_path / "taught", "fast", recipe, 0)
-    with pytest.raises(RecipeError, match="teachers"):
-        keep_own(taught, own)
 
 
 def test_a_run_begins_with_the_weights_it_is_given(tmp_path: Path) -> None:
@@ -96,7 +92,7 @@ def test_a_run_begins_with_the_weights_it_is_given(tmp_path: Path) -> None:
     with pretrained_model() as ours:
         keep_start(run, ours)
         expected, _ = load_model(ours)
-    network = build_model(run.recipe, 0, num_classes=11)
+    network = build_network(run.recipe, 0, num_classes=11)
     load_start(run, network)
     x = torch.rand(4, 1, 28, 28)
     with torch.no_grad():
@@ -120,7 +116,6 @@ def test_lenet_train_fine_tunes_on_a_persons_pictures(
     assert main([*arguments, "--lr", "1e-4", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["scores"]["val"]["num_images"] == 4
-    assert record["recipe"]["teachers"] == 0
     assert set(record["data_sha256"]) == {"train", "test", "own", "start"}
     # It began as the package's model, which knows ones and sevens.
     assert record["val_accuracy"] == 1
@@ -225,8 +220,8 @@ def test_a_resumed_run_must_find_the_same_pictures(
     make_stopped: Callable[[Path], Path], pictures: Path
 ) -> None:
     path = make_stopped(pictures)
+    from lenet.training.loop import train
     from lenet.training.run import open_run
-    from lenet.training.session import train
 
     run = open_run(path)
     own = read_own(pictures, CLASSES, lambda path, error: None)
@@ -238,7 +233,7 @@ def test_a_resumed_run_must_find_the_same_pictures(
 @pytest.fixture
 def make_stopped(tiny_mnist: None, tmp_path: Path) -> Callable[[Path], Path]:
     """A run on own pictures that has trained, its record taken away."""
-    from lenet.training.session import train
+    from lenet.training.loop import train
 
     def make(pictures: Path) -> Path:
         recipe = replace(RECIPES["default"], epochs=1)

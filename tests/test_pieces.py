@@ -4,7 +4,7 @@ from PIL import Image, ImageDraw
 
 from lenet.data.digits import Digits
 from lenet.models import LeNet5
-from lenet.training.pieces import add_strings, fold_rubbish
+from lenet.training.segments import add_segments, fold_garbage
 
 
 def digits() -> Digits:
@@ -28,19 +28,19 @@ def digits() -> Digits:
 
 def test_pieces_and_windows_are_added_with_rubbish_and_are_the_same_each_time() -> None:
     base = digits()
-    added = add_strings(base, 40, 60)
+    added = add_segments(base, 40, 60)
     assert len(added) == len(base) + 100
-    assert added.classes[-1] == "rubbish"
+    assert added.classes[-1] == "garbage"
     assert torch.equal(added.images[: len(base)], base.images)
     assert set(added.labels[len(base) :].tolist()) == {1, 7, 10}
-    assert torch.equal(add_strings(base, 40, 60).images, added.images)
-    assert add_strings(base, 0, 0) is base
+    assert torch.equal(add_segments(base, 40, 60).images, added.images)
+    assert add_segments(base, 0, 0) is base
 
 
 def test_folding_the_rubbish_away_changes_no_probability() -> None:
     torch.manual_seed(0)
     model = LeNet5(11, activation="relu", pooling="max", background=-0.4, ink=2.8)
-    folded = fold_rubbish(model)
+    folded = fold_garbage(model)
     assert sum(p.numel() for p in folded.parameters()) == 61_706
     x = torch.rand(5, 1, 28, 28)
     with torch.no_grad():

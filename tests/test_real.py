@@ -75,28 +75,26 @@ def test_the_paper_s_effective_rates_of_the_first_pass(tmp_path: Path) -> None:
     import torch
 
     from lenet.data import load
-    from lenet.models import LeNet5_1998
-    from lenet.training.optimizers import OPTIMIZERS
+    from lenet.models import build_network
+    from lenet.training.learners import make_learner
     from lenet.training.recipe import RECIPES
-    from lenet.training.reproducible import build_model
-    from lenet.training.sdlm import StochasticDiagonalLM, refresh_curvature
+    from lenet.training.sdlm import StochasticDiagonalLM
 
     recipe, images = RECIPES["lecun1998"], load("mnist", "train").images
     for seed in range(3):
-        model = build_model(recipe, seed)
-        optimizer = OPTIMIZERS[recipe.optimizer](list(model.parameters()), recipe.lr, 0.0)
-        assert isinstance(model, LeNet5_1998)
-        assert isinstance(optimizer, StochasticDiagonalLM)
-        refresh_curvature(optimizer, model, images, rubbish=None, running=True, seed=seed, epoch=0)
-        rates = torch.cat([rate.flatten() for rate in optimizer.rates()])
+        learner = make_learner(recipe, build_network(recipe, seed), seed=seed)
+        learner.begin_epoch(0, images)
+        assert isinstance(learner.optimizer, StochasticDiagonalLM)
+        learner.set_lr(recipe.lr)
+        rates = torch.cat([rate.flatten() for rate in learner.optimizer.rates()])
         assert 5e-5 < float(rates.min()) < 1.3e-4
         assert 0.009 < float(rates.max()) < 0.022
 
 
 def test_a_seed_in_company_is_the_seed_alone(tmp_path: Path) -> None:
+    from lenet.training.loop import train
     from lenet.training.recipe import RECIPES
     from lenet.training.run import create_run
-    from lenet.training.session import train
 
     name, recipe = "lecun1998-distorted", {"epochs": 2, "num_train": 1500}
     flags = ("--epochs", "2", "--num-train", "1500", "--seeds", "2", "--jobs", "2")

@@ -8,10 +8,8 @@ from lenet.errors import RecipeError
 from lenet.models import MODELS
 from lenet.models.lenet5 import ACTIVATIONS, POOLINGS, RESIZES
 from lenet.models.lenet5_1998 import INITS
-from lenet.training.losses import LOSSES
-from lenet.training.optimizers import OPTIMIZERS
+from lenet.training.optimization import LOSSES, OPTIMIZERS, SCHEDULES
 from lenet.training.recipe import RECIPES, SUMMARIES, Recipe, from_dict
-from lenet.training.schedules import SCHEDULES
 
 
 def test_report_is_the_notebook() -> None:
@@ -73,10 +71,6 @@ def test_every_recipe_has_a_summary() -> None:
         ({"loss": "map"}, r"`loss` \(=map\) is for `output` rbf"),
         ({"ema": 1.5}, r"`ema` \(=1.5\): Expected `float` <= 1"),
         ({"distortion_end": 0.5}, r"`distortion_end` \(=0.5\) has no effect when `distortions`"),
-        ({"distortion_cycle": 2}, r"`distortion_cycle` \(=2\) has no effect when `distortions`"),
-        ({"shared_teachers": True}, r"`shared_teachers` \(=True\) has no effect when `teachers`"),
-        ({"teachers": 2}, "need `teacher_epochs`, `teacher_weight`"),
-        ({"teacher_epochs": 2}, r"`teacher_epochs` \(=2\) has no effect when `teachers` is 0"),
         ({"optimizer": "sdlm"}, r"`model` \(=lenet5\) must be lenet5-1998 when `optimizer`"),
     ],
 )
@@ -93,8 +87,6 @@ def test_a_value_out_of_range_is_named(changes: dict[str, object], message: str)
         ({"schedule": "linear"}, "rates are fixed within a pass"),
         ({"label_smoothing": 0.1}, "no `label_smoothing`"),
         ({"ema": 0.9}, r"`ema` \(=0.9\) must be 0.0 when `optimizer` is sdlm"),
-        ({"teachers": 1}, r"`teachers` \(=1\) must be 0 when `optimizer` is sdlm"),
-        ({"optimizer": "adam", "teachers": 1, "teacher_epochs": 1}, "`loss` cross_entropy"),
         ({"pooling": "max"}, r"`pooling` \(=max\) must be one of: trainable, average"),
         ({"map_j": -1.0}, r"`map_j` \(=-1.0\)"),
         ({"map_j": 3.0}, r"`map_j` \(=3.0\) has no effect when `loss` is mse"),

@@ -14,9 +14,9 @@ from lenet.results import plots
 from lenet.results.records import read_run_record
 from lenet.results.report import ORIGINALS, write_report
 from lenet.schema import EpochScores
+from lenet.training.loop import train
 from lenet.training.recipe import RECIPES
 from lenet.training.run import create_run
-from lenet.training.session import train
 
 FIGURES = ("losses", "predictions", "mistakes", "confusion", "filters")
 

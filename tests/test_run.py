@@ -19,9 +19,9 @@ from lenet.models.files import load_model
 from lenet.results.records import read_run_record
 from lenet.results.scores import evaluate
 from lenet.schema import EpochScores
+from lenet.training.loop import train
 from lenet.training.recipe import RECIPES, Recipe
 from lenet.training.run import create_run, open_run
-from lenet.training.session import train
 
 SMALL = replace(RECIPES["default"], epochs=3, batch_size=16)
 MODEL, STATE = "model.safetensors", "resume.pt"
@@ -152,7 +152,7 @@ import torch
 from test_run import SMALL
 from lenet.data.datasets import DATASETS, DataFile
 from lenet.training.run import open_run
-from lenet.training.session import train
+from lenet.training.loop import train
 old = DATASETS["mnist"]
 folder = Path({folder!r})
 DATASETS["mnist"] = replace(old, files=tuple(
@@ -362,7 +362,6 @@ def test_every_recipe_trains_an_epoch(name: str, tiny_mnist: None, tmp_path: Pat
     recipe = replace(
         RECIPES[name],
         epochs=1,
-        teacher_epochs=min(RECIPES[name].teacher_epochs, 1),
         num_val=min(RECIPES[name].num_val, 10),
         pieces=0,
         windows=0,

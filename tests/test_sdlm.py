@@ -5,13 +5,12 @@ import torch
 from torch import nn
 
 from lenet.data import order, to_input
-from lenet.models import LeNet5_1998
+from lenet.models import LeNet5_1998, build_network
 from lenet.training.curvature import estimate_curvature
-from lenet.training.losses import MAP, MSE, rubbish_penalty
+from lenet.training.learners import make_learner
+from lenet.training.optimization import MAP, MSE, garbage_penalty, lr_at
 from lenet.training.recipe import RECIPES
-from lenet.training.reproducible import build_model
-from lenet.training.schedules import lr_factor
-from lenet.training.sdlm import StochasticDiagonalLM, refresh_curvature
+from lenet.training.sdlm import StochasticDiagonalLM
 
 
 def test_a_step_is_the_papers() -> None:
@@ -35,7 +34,7 @@ def test_a_step_is_the_papers() -> None:
 def test_curvature_is_kept_in_the_state() -> None:
     model = LeNet5_1998()
     optimizer = StochasticDiagonalLM(model.parameters(), lr=0.0005)
-    optimizer.set_curvature(estimate_curvature(model, torch.rand(2, 1, 28, 28), rubbish=None))
+    optimizer.set_curvature(estimate_curvature(model, torch.rand(2, 1, 28, 28), garbage=None))
     other = StochasticDiagonalLM(model.parameters(), lr=1.0)
     other.load_state_dict(optimizer.state_dict())
     for a, b in zip(optimizer.rates(), other.rates(), strict=True):
@@ -45,29 +44,29 @@ def test_curvature_is_kept_in_the_state() -> None:
 def test_curvature_is_of_500_patterns_drawn_for_the_pass() -> None:
     torch.manual_seed(1)
     images = torch.randint(0, 256, (600, 28, 28), dtype=torch.uint8)
-    model = LeNet5_1998()
-    optimizer = StochasticDiagonalLM(model.parameters(), lr=0.0005)
+    recipe = replace(RECIPES["lecun1998"], loss="map", map_j=3.0)
+    model = build_network(recipe, 1)
+    assert isinstance(model, LeNet5_1998)
     estimates = [
-        estimate_curvature(model, to_input(images[order(600, 5, epoch)[:500]]), rubbish=3.0)
+        estimate_curvature(model, to_input(images[order(600, 5, epoch)[:500]]), garbage=3.0)
         for epoch in range(3)
     ]
-    for running in (False, True):
+    for curvature in ("fresh", "running"):
+        wanted = replace(recipe, curvature=curvature)
+        learner = make_learner(wanted, model, engine="torch", seed=5)
         for epoch in range(3):
-            refresh_curvature(
-                optimizer, model, images, rubbish=3.0, running=running, seed=5, epoch=epoch
-            )
+            learner.begin_epoch(epoch, images)
         for parameter, *h_kk in zip(model.parameters(), *estimates, strict=True):
-            expected = torch.stack(h_kk).mean(0) if running else h_kk[-1]
-            torch.testing.assert_close(optimizer.state[parameter]["h_kk"], expected)
+            expected = torch.stack(h_kk).mean(0) if curvature == "running" else h_kk[-1]
+            torch.testing.assert_close(learner.optimizer.state[parameter]["h_kk"], expected)
 
 
 def test_eta_falls_between_passes_as_in_the_paper() -> None:
     eta = [
-        0.0005 * lr_factor("lecun1998", epoch * 60_000 + step, num_steps=20 * 60_000,
-                           num_warmup_steps=0)
+        lr_at(RECIPES["lecun1998"], epoch * 60_000 + step, 60_000)
         for epoch in range(20)
         for step in (0, 59_999)
-    ]  # fmt: skip
+    ]
     expected = [0.0005] * 2 + [0.0002] * 3 + [0.0001] * 3 + [0.00005] * 4 + [0.00001] * 8
     assert eta[::2] == pytest.approx(expected)
     assert eta[1::2] == pytest.approx(expected)
@@ -84,9 +83,9 @@ def test_the_mse_is_the_mean_penalty_of_the_true_class() -> None:
 def test_map_is_equation_9(j: float) -> None:
     penalties = torch.rand(4, 10, dtype=torch.float64) * 20
     labels = torch.tensor([3, 1, 4, 1])
-    rubbish = torch.exp(torch.tensor(-j, dtype=torch.float64))
+    garbage = torch.exp(torch.tensor(-j, dtype=torch.float64))
     expected = (
-        penalties[torch.arange(4), labels] + torch.log(rubbish + torch.exp(-penalties).sum(1))
+        penalties[torch.arange(4), labels] + torch.log(garbage + torch.exp(-penalties).sum(1))
     ).mean()
     torch.testing.assert_close(MAP(j)(-penalties, labels), expected)
     if j == float("inf"):
@@ -94,16 +93,16 @@ def test_map_is_equation_9(j: float) -> None:
         torch.testing.assert_close(MAP(j)(-penalties, labels), cross_entropy)
 
 
-def test_each_loss_names_its_rubbish_class() -> None:
-    assert rubbish_penalty(MSE()) is None
-    assert rubbish_penalty(MAP(4.0)) == 4.0
-    assert rubbish_penalty(nn.CrossEntropyLoss()) == float("inf")
+def test_each_loss_names_its_garbage_class() -> None:
+    assert garbage_penalty(MSE()) is None
+    assert garbage_penalty(MAP(4.0)) == 4.0
+    assert garbage_penalty(nn.CrossEntropyLoss()) == float("inf")
 
 
 def test_recipes_build_the_papers_network() -> None:
     recipe = RECIPES["lecun1998"]
-    model = build_model(recipe, 0)
+    model = build_network(recipe, 0)
     assert isinstance(model, LeNet5_1998)
     assert sum(p.numel() for p in model.parameters()) == 60_000
-    again = build_model(replace(recipe, connections="dense"), 0)
+    again = build_network(replace(recipe, connections="dense"), 0)
     assert sum(p.numel() for p in again.parameters()) == 60_900

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from lenet.results.scores import evaluate as evaluate
     from lenet.schema import Scores as Scores
     from lenet.training.loop import get_accuracy as get_accuracy
+    from lenet.training.loop import train as train
     from lenet.training.loop import training_loop as training_loop
     from lenet.training.recipe import RECIPES as RECIPES
     from lenet.training.recipe import Recipe as Recipe
     from lenet.training.run import create_run as create_run
     from lenet.training.run import open_run as open_run
-    from lenet.training.session import train as train
 
 _HOMES = {
     "Digit": "lenet.reading.reader",
@@ -48,7 +48,7 @@ _HOMES = {
     "open_run": "lenet.training.run",
     "plot_losses": "lenet.results.plots",
     "save_model": "lenet.models.files",
-    "train": "lenet.training.session",
+    "train": "lenet.training.loop",
     "training_loop": "lenet.training.loop",
 }
 

@@ -69,7 +69,7 @@ def validate(
     valid_loader: Loader, model: nn.Module, criterion: Criterion, device: torch.device | str
 ) -> tuple[nn.Module, float]:
     """Score without learning; return (model, mean loss)."""
-    return model, lenet.training.loop.score(model, criterion, valid_loader, device).loss
+    return model, lenet.training.loop.validate(model, criterion, valid_loader, device).loss
 
 
 def training_loop(

@@ -3,7 +3,7 @@
 import logging
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from lenet.data.digits import Digits, batches, to_input
 from lenet.errors import LeNetError, install_hint
+from lenet.models import build_network
+from lenet.native.engine import load_engine
 from lenet.results.scores import evaluate
-from lenet.training.engines import build_optimizer, choose_engine, whole_step
-from lenet.training.loop import training_loop
-from lenet.training.losses import LOSSES
+from lenet.training.learners import Tally, make_learner
 from lenet.training.recipe import RECIPES
-from lenet.training.reproducible import build_model
 
 MATRIX_SIZE = 1024
 
@@ -78,37 +77,24 @@ def prepare_epoch(
         LeNetError: "native", and it can't be compiled here.
     """
     digits, num_threads = setup.digits, setup.num_threads
-    recipe = RECIPES["default"]
-    model = build_model(recipe, 0)
-    smoothing = recipe.label_smoothing
-    engine = choose_engine(engine_name, model, label_smoothing=smoothing, num_threads=num_threads)
-    trained = compiled(model)
-    optimizer = build_optimizer(recipe, list(model.parameters()), engine)
+    recipe = replace(RECIPES["default"], batch_size=setup.batch_size)
+    learner = make_learner(
+        recipe, build_network(recipe, 0), engine=engine_name, num_threads=num_threads
+    )
+    if engine_name == "torch":
+        learner.model = compiled(learner.model)
 
     def run() -> None:
-        # Beside the kernels, torch works on what is too small for threads; see torch_threads().
-        torch.set_num_threads(num_threads if engine is None else 1)
-        training_loop(
-            trained,
-            LOSSES[recipe.loss](smoothing),
-            optimizer,
-            lambda epoch: batches(
-                digits.images,
-                digits.labels,
-                batch_size=setup.batch_size,
-                as_bytes=engine is not None,
-            ),
-            None,
-            1,
-            "cpu",
-            print_every=0,
-            learn=whole_step(engine, optimizer),
-        )
-        logits = trained if engine is None else engine.logits
+        # Beside the kernels, torch works on what is too small for threads.
+        torch.set_num_threads(num_threads if learner.engine == "torch" else 1)
+        learner.begin_epoch(0, digits.images)
+        tally = Tally()
+        for x, labels in batches(
+            digits.images, digits.labels, batch_size=setup.batch_size, as_bytes=True
+        ):
+            tally += learner.step(x, labels)
         for part in (digits, setup.scored) if score_training_images else (setup.scored,):
-            evaluate(
-                logits, part.images, part.labels, split=part.split, takes_bytes=engine is not None
-            )
+            evaluate(learner.logits, part.images, part.labels, split=part.split, takes_bytes=True)
         torch.set_num_threads(num_threads)
 
     return run
@@ -118,9 +104,8 @@ def prepare_gradients(setup: Setup) -> Contestants:
     """Loss and gradients alone, at batch 64: what the arithmetic costs."""
     if "native" in setup.left_out:
         return {}
-    model = build_model(RECIPES["default"], 0)
-    engine = choose_engine("native", model, num_threads=setup.num_threads)
-    assert engine is not None
+    model = build_network(RECIPES["default"], 0)
+    engine = load_engine(model, num_threads=setup.num_threads)
     x, labels = to_input(setup.digits.images[:64]), setup.digits.labels[:64]
     repeats = 200
 
@@ -133,12 +118,11 @@ def prepare_gradients(setup: Setup) -> Contestants:
 
 def prepare_inference(setup: Setup) -> Contestants:
     """Logits from pixels in [0, 1], one image at a time and 1000."""
-    model = build_model(RECIPES["default"], 0).eval()
+    model = build_network(RECIPES["default"], 0)
+    model.eval()
     predictors: dict[str, Callable[[Tensor], object]] = {}
     if "native" not in setup.left_out:
-        engine = choose_engine("native", model, num_threads=setup.num_threads)
-        assert engine is not None
-        predictors["native"] = engine.logits
+        predictors["native"] = load_engine(model, num_threads=setup.num_threads).logits
     predictors["torch"] = model
     try:
         predictors["ONNX Runtime"] = _onnx_runtime(

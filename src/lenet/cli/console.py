@@ -6,7 +6,7 @@ All of it goes to stderr, so that stdout holds the result and nothing else.
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -20,10 +20,8 @@ from rich.progress import (
 )
 
 from lenet.schema import EpochScores
-
-if TYPE_CHECKING:
-    from lenet.training.loop import Tally
-    from lenet.training.run import Run
+from lenet.training.loop import Tally, Watcher
+from lenet.training.run import Run
 
 REFRESH_S = 0.2
 """Between two readings of the tally: each makes the host wait for the device."""
@@ -66,7 +64,7 @@ class DownloadBar:
             self._bar = None
 
 
-class TrainingView:
+class TrainingView(Watcher):
     """A `Watcher` that shows loss, accuracy, images a second and the time left."""
 
     def __init__(
@@ -76,8 +74,6 @@ class TrainingView:
         self._download = DownloadBar(self._console)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        self._folder = tensorboard
-        self._is_written = False
         self._tensorboard = EventWriter(tensorboard) if tensorboard is not None else None
         self._num_epochs = self._num_images = self._num_done = 0
         self._start_s = self._shown_s = 0.0
@@ -101,12 +97,9 @@ class TrainingView:
         """Show a download."""
         self._download(name, num_bytes, total_bytes)
 
-    def start(self, run: "Run", device: str, num_images: int, num_epochs_done: int) -> None:
+    def start(self, run: Run, device: str, num_images: int, num_epochs_done: int) -> None:
         """Say what begins, and open the bar."""
         self._download.close()
-        if self._bar is not None:  # of a teacher's run
-            self._bar.stop()
-        self._is_written = self._folder is not None and run.path == self._folder.parent
         self._num_epochs, self._num_images = run.recipe.epochs, num_images
         self._num_done = num_epochs_done
         goes_on = f", going on after epoch {num_epochs_done}" if num_epochs_done else ""
@@ -140,7 +133,7 @@ class TrainingView:
             speed=0.0,
         )
 
-    def batch(self, epoch: int, tally: "Tally") -> None:
+    def batch(self, epoch: int, tally: Tally) -> None:
         """Move the bar, a few times a second."""
         now = time.perf_counter()
         if self._bar is None or self._task is None or now - self._shown_s < REFRESH_S:
@@ -177,7 +170,7 @@ class TrainingView:
             seconds = (time.perf_counter() - self._start_s) / here * left
             parts.append(f"{_clock(seconds)} left")
         self._say("  ".join(parts))
-        if self._tensorboard is not None and self._is_written:
+        if self._tensorboard is not None:
             self._tensorboard.write(scores)
 
     def _say(self, text: str) -> None:

@@ -89,9 +89,10 @@ def _evaluate(options: EvaluateOptions, model_path: Path) -> "Scores":
     from lenet.cli.console import DownloadBar
     from lenet.data import load
     from lenet.models.files import load_model
+    from lenet.parallel import num_cores
     from lenet.results.scores import evaluate as evaluate_model
     from lenet.training.device import choose_device
-    from lenet.training.engines import choose_engine
+    from lenet.training.learners import logits_function
 
     model, card = load_model(model_path)
     device = choose_device(options.device)
@@ -105,14 +106,13 @@ def _evaluate(options: EvaluateOptions, model_path: Path) -> "Scores":
         digits = _training_split(options, card, where)
     progress.close()
     model = model.to(device)
-    engine = choose_engine(options.engine, model)
     return evaluate_model(
-        model if engine is None else engine.logits,
+        logits_function(model, engine=options.engine, num_threads=num_cores()),
         digits.images,
         digits.labels,
         split=options.split,
         device=device,
-        takes_bytes=engine is not None,
+        takes_bytes=True,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from inspect import cleandoc
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Protocol, TypeVar
 
 import tyro
 from tyro.conf import Positional
@@ -25,54 +25,6 @@ RecipeName = Annotated[
 ]
 Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
 Settings = Annotated[Recipe, tyro.conf.arg(name="")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """Train a recipe and write its report.
-
-    Examples:
-      lenet train                              the default recipe
-      lenet train report --seed 3              the original report's settings
-      lenet train default --epochs 5 --lr 2e-3
-      lenet train --num-val 5000               with a validation curve
-      lenet train --resume                     go on after an interruption
-      lenet train robust --images my-digits/ --start pretrained --epochs 3 --lr 5e-4
-    """
-
-    recipe: RecipeName = ""
-    """Named recipe; `lenet recipes` shows them. Every field of it is a flag below."""
-    seed: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 0)")] = (
-        None
-    )
-    """Decides initial weights and the order of the images."""
-    out: Annotated[
-        Path | None,
-        tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/RECIPE-seedN)"),
-    ] = None
-    """Run directory."""
-    images: Annotated[Path | None, tyro.conf.arg(metavar="DIR|CSV")] = None
-    """Your own pictures, trained on with the data set's images: a subfolder for each label, or a
-    CSV with columns path and label. A fifth of them is held out as the val split."""
-    start: Annotated[Path | None, tyro.conf.arg(metavar="RUN|MODEL")] = None
-    """Begin with the weights of this model, or of `pretrained`, the package's own."""
-    resume: bool = False
-    """Go on with the run in --out, or with the newest of this recipe and seed in runs/."""
-    device: str = "auto"
-    """auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:N or mps."""
-    engine: Literal["auto", "native", "torch"] = "auto"
-    """Who computes gradients: compiled kernels (CPU; compiled on first use) or torch."""
-    threads: int = 0
-    """CPU threads; 0 for all cores with the native engine, 1 with torch's."""
-    data_dir: Folder = None
-    """Folder that holds the data set's files, in torchvision's layout or flat."""
-    tensorboard: bool = False
-    """Also write TensorBoard event files into the run directory."""
-    quiet: bool = False
-    """Show no progress."""
-    json: bool = False
-    """Print the record as one JSON object."""
-    settings: Settings = field(default_factory=lambda: RECIPES["default"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -401,7 +353,7 @@ class EnvOptions:
 
 
 T = TypeVar("T")
-R = TypeVar("R", TrainOptions, StudyOptions)
+R = TypeVar("R", bound="WithRecipe")
 
 
 def fill_in(arguments: Sequence[str], flag: str, value: str) -> list[str]:
@@ -428,6 +380,16 @@ def parse(kind: type[T], verb: str, arguments: Sequence[str], *, default: T | No
         config=(tyro.conf.FlagCreatePairsOff,),
     )  # type: ignore[assignment]  # tyro types the default, and so the result, as optional
     return options
+
+
+class WithRecipe(Protocol):
+    """Options that name a recipe and hold its fields."""
+
+    @property
+    def recipe(self) -> str:
+        """The name; empty for the default."""
+
+    def __init__(self, *, settings: Recipe) -> None: ...
 
 
 def parse_with_recipe(kind: type[R], verb: str, arguments: Sequence[str]) -> tuple[R, str]:

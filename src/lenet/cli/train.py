@@ -1,135 +1,175 @@
-"""The verb that trains: a new run, or one that goes on.
+"""The verb that trains: a new run, or one that was stopped.
 
 stdout holds the result, stderr all else.
 """
 
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated, Literal
 
-from lenet.cli.options import TrainOptions, parse, parse_with_recipe
+import tyro
+from rich.console import Console
+
+from lenet.cli.console import TrainingView
+from lenet.cli.options import Folder, RecipeName, Settings, parse, parse_with_recipe
+from lenet.data import fetch
 from lenet.errors import LeNetError, RecipeError, RunError, install_hint
-from lenet.training.recipe import Recipe, without_teachers
-
-if TYPE_CHECKING:
-    from lenet.schema import RunRecord
-    from lenet.training.run import Run
-    from lenet.training.shared import Group
+from lenet.results.report import write_report
+from lenet.schema import RunRecord, to_json
+from lenet.training.device import choose_device
+from lenet.training.loop import Watcher
+from lenet.training.loop import train as train_run
+from lenet.training.recipe import RECIPES, Recipe
+from lenet.training.run import RECIPE_FILE, Run, create_run, open_run
 
 RUNS_FOLDER = Path("runs")
+TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""Environment variables that `torchrun` sets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Train a recipe and write its report.
+
+    Examples:
+      lenet train                              the default recipe
+      lenet train report --seed 3              the original report's settings
+      lenet train default --epochs 5 --lr 2e-3
+      lenet train --num-val 5000               with a validation curve
+      lenet train --resume                     go on after an interruption
+      lenet train robust --images my-digits/ --start pretrained --epochs 3 --lr 5e-4
+    """
+
+    recipe: RecipeName = ""
+    """Named recipe; `lenet recipes` shows them. Every field of it is a flag below."""
+    seed: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 0)")] = (
+        None
+    )
+    """Decides initial weights and the order of the images."""
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/RECIPE-seedN)"),
+    ] = None
+    """Run directory."""
+    images: Annotated[Path | None, tyro.conf.arg(metavar="DIR|CSV")] = None
+    """Your own pictures, trained on with the data set's images: a subfolder for each label, or a
+    CSV with columns path and label. A fifth of them is held out as the val split."""
+    start: Annotated[Path | None, tyro.conf.arg(metavar="RUN|MODEL")] = None
+    """Begin with the weights of this model, or of `pretrained`, the package's own."""
+    resume: bool = False
+    """Go on with the run in --out, or with the newest of this recipe and seed in runs/."""
+    device: str = "auto"
+    """auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:N or mps."""
+    engine: Literal["auto", "native", "torch"] = "auto"
+    """Who computes gradients: compiled kernels (CPU; compiled on first use) or torch."""
+    threads: int = 0
+    """CPU threads; 0 for all cores with the native engine, 1 with torch's."""
+    data_dir: Folder = None
+    """Folder that holds the data set's files, in torchvision's layout or flat."""
+    tensorboard: bool = False
+    """Also write TensorBoard event files into the run directory."""
+    quiet: bool = False
+    """Show no progress."""
+    json: bool = False
+    """Print the record as one JSON object."""
+    settings: Settings = field(default_factory=lambda: RECIPES["default"])
 
 
 def train(arguments: Sequence[str]) -> int:
-    """Train, or go on training, and write the report."""
+    """Train, or continue training, and write the report."""
     options, name = parse_with_recipe(TrainOptions, "train", arguments)
     if options.threads < 0:
         raise RecipeError(f"`threads` (={options.threads}) must be at least 0")
-    from lenet.training.device import choose_device
-    from lenet.training.shared import joined
-
     # Before the run directory is made: what can't start should leave nothing.
-    device = choose_device(options.device)
+    choose_device(options.device)
     if options.tensorboard:
-        _require_tensorboard()
-    with joined(device) as group:
-        if not group.is_first:
-            _train_share(options, group)
-            return 0
-        run = group.from_first(lambda: _find_run(options, name, arguments))
-        record, report = _train_and_report(run, options, group)
-    if options.json:
-        from lenet.schema import to_json
-
-        print(to_json(record))
-    else:
-        _print_run(record, report)
+        require_tensorboard()
+    if os.environ.keys() >= set(TORCHRUN):
+        return _train_with_others(options, name, arguments)
+    _train_and_print(find_run(options, name, arguments), options)
     return 0
 
 
-def _train_and_report(
-    run: "Run", options: TrainOptions, group: "Group"
-) -> tuple["RunRecord", Path]:
-    from rich.console import Console
-
-    from lenet.cli.console import TrainingView
-    from lenet.results.report import write_report
-    from lenet.training.session import train as train_run
-
+def _train_and_print(run: Run, options: TrainOptions) -> None:
     if run.is_finished:
         print(f"{run.path}: this run is finished", file=sys.stderr)
     events = run.path / "tensorboard" if options.tensorboard else None
     try:
         with TrainingView(Console(stderr=True), events, quiet=options.quiet) as view:
-            record = train_run(
-                run,
-                device=options.device,
-                engine=options.engine,
-                num_threads=options.threads,
-                data_dir=options.data_dir,
-                watcher=view,
-                group=group,
-            )
-        return record, write_report(run.path, data_dir=options.data_dir)
+            record = _train(run, options, view)
+        report = write_report(run.path, data_dir=options.data_dir)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"interrupted after {run.num_epochs_done} of {run.recipe.epochs} epochs; "
             f"`lenet train --resume --out {run.path}` goes on"
         ) from None
+    if options.json:
+        print(to_json(record))
+    else:
+        _print_run(record, report)
 
 
-def _train_share(options: TrainOptions, group: "Group") -> None:
-    """Do the part of a process that `torchrun` started beside the first, which alone speaks."""
-    from lenet.training.session import train as train_run
-
-    logging.disable()
-    try:
-        # The first process finds the run; here nothing is read or written.
-        run = group.from_first(_no_run)
-        train_run(
-            run,
-            device=options.device,
-            engine=options.engine,
-            num_threads=options.threads,
-            data_dir=options.data_dir,
-            group=group,
-        )
-    except LeNetError:
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+def _train(run: Run, options: TrainOptions, watcher: Watcher) -> RunRecord:
+    return train_run(
+        run,
+        device=options.device,
+        engine=options.engine,
+        num_threads=options.threads,
+        data_dir=options.data_dir,
+        watcher=watcher,
+    )
 
 
-def _no_run() -> "Run":
+def _train_with_others(options: TrainOptions, name: str, arguments: Sequence[str]) -> int:
+    """Train with the other processes that `torchrun` started; the first one alone prints."""
+    from lenet.training.shared import SharedRun, joined
+
+    with joined(choose_device(options.device)) as group:
+        if group.is_first:
+            run = group.from_first(lambda: find_run(options, name, arguments))
+            _train_and_print(SharedRun.of(run, group), options)
+            return 0
+        logging.disable()
+        try:
+            # The first process finds the run; here nothing is read or written.
+            _train(SharedRun.of(group.from_first(_no_run), group), options, Watcher())
+        except LeNetError:
+            raise SystemExit(1) from None
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
+    return 0
+
+
+def _no_run() -> Run:
     raise AssertionError("called in process 0 alone")
 
 
-def _find_run(options: TrainOptions, name: str, arguments: Sequence[str]) -> "Run":
-    from lenet.training.run import RECIPE_FILE, open_run
-    from lenet.training.shared import is_restart, is_under_torchrun
-
+def find_run(options: TrainOptions, name: str, arguments: Sequence[str]) -> Run:
+    """Return the run that a command asks for: a new one, or one that was stopped."""
     if options.resume:
-        from lenet.training.own import gather
-
         run = _run_to_resume(options, name, arguments)
         if not run.is_finished:
-            gather(run, _complain)
+            _gather(run)
         return run
-    if is_under_torchrun():
+    if os.environ.keys() >= set(TORCHRUN):
         # It starts the same command anew when a process ended or a machine came or went.
+        is_restart = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
         paths = [options.out] if options.out else _default_paths(name, options.seed or 0)[:-1]
         if paths and (paths[-1] / RECIPE_FILE).is_file():
             run = open_run(paths[-1])
             is_same = run.recipe == options.settings and run.seed == (options.seed or 0)
-            if is_same and (is_restart() or not run.is_finished):
+            if is_same and (is_restart or not run.is_finished):
                 return run
     return _new_run(options, name)
 
 
-def _require_tensorboard() -> None:
+def require_tensorboard() -> None:
+    """Raise if TensorBoard's files can't be written here."""
     try:
         import tensorboardX  # noqa: F401
     except ImportError:
@@ -146,11 +186,8 @@ def _default_paths(name: str, seed: int) -> list[Path]:
     return paths
 
 
-def _new_run(options: TrainOptions, name: str) -> "Run":
-    from lenet.training.run import RECIPE_FILE, open_run
-
-    seed = options.seed or 0
-    path = options.out
+def _new_run(options: TrainOptions, name: str) -> Run:
+    seed, path = options.seed or 0, options.out
     if path is None:
         *taken, path = _default_paths(name, seed)
         for other in taken:
@@ -159,57 +196,46 @@ def _new_run(options: TrainOptions, name: str) -> "Run":
             run = open_run(other)
             if run.is_finished or run.is_locked:
                 continue
-            if (
-                run.recipe == options.settings
-                and run.num_epochs_done == 0
-                and options.images is None
-                and options.start is None
-            ):
+            is_plain = options.images is None and options.start is None
+            if is_plain and run.recipe == options.settings and run.num_epochs_done == 0:
                 return run
             print(
                 f"note: {other} holds an unfinished run; "
                 f"`lenet train --resume --out {other}` would go on with it",
                 file=sys.stderr,
             )
-    return _create_run(path, name, options)
-
-
-def _create_run(path: Path, name: str, options: TrainOptions) -> "Run":
-    """Make a run directory with all that is to be trained on in it, or none."""
-    from lenet.data import fetch
-    from lenet.training.own import gather
-    from lenet.training.run import create_run
-
     if options.data_dir is not None:
         # Before the folder is made, so that the same command with another --data-dir starts anew.
         fetch(options.settings.dataset, data_dir=options.data_dir)
-    settings, images, start = options.settings, options.images, options.start
-    if (images or start) and settings.teachers:
-        settings = without_teachers(settings)
-        print("note: learning from labels alone; teachers would not see this", file=sys.stderr)
     run = create_run(
         path,
         name,
-        settings,
-        options.seed or 0,
-        images=None if images is None else str(images),
-        start=None if start is None else str(start),
+        options.settings,
+        seed,
+        images=None if options.images is None else str(options.images),
+        start=None if options.start is None else str(options.start),
     )
     try:
-        gather(run, _complain)
+        _gather(run)
     except LeNetError:
         shutil.rmtree(path)  # made above, so that nobody else's files are in it
         raise
     return run
 
 
+def _gather(run: Run) -> None:
+    """Copy the pictures and the model that a run was asked to use into its folder."""
+    if run.images is not None or run.start is not None:
+        from lenet.training.own import gather
+
+        gather(run, _complain)
+
+
 def _complain(path: Path, error: LeNetError) -> None:
     print(f"error: {ascii(str(path))[1:-1]}: {error}", file=sys.stderr)
 
 
-def _run_to_resume(options: TrainOptions, name: str, arguments: Sequence[str]) -> "Run":
-    from lenet.training.run import open_run
-
+def _run_to_resume(options: TrainOptions, name: str, arguments: Sequence[str]) -> Run:
     path = options.out
     if path is None:
         taken = _default_paths(name, options.seed or 0)[:-1]
@@ -241,7 +267,7 @@ def _run_to_resume(options: TrainOptions, name: str, arguments: Sequence[str]) -
     return run
 
 
-def _print_run(record: "RunRecord", report: Path) -> None:
+def _print_run(record: RunRecord, report: Path) -> None:
     for split in ("train", "val", "test"):
         if split in record.scores:
             scores = record.scores[split]

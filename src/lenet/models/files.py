@@ -1,16 +1,12 @@
-"""Model files that carry all that is needed to use them, and the state to resume a run.
+"""Model files that carry all that is needed to use them.
 
 A model file is safetensors: tensors and a JSON header, nothing that can run. Its header holds
 one key, `lenet`, a JSON object with sorted keys, so that equal models are equal files byte for
 byte (safetensors writes several keys in no fixed order).
 """
 
-import pickle
-import warnings
 from pathlib import Path
-from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -102,40 +98,3 @@ def load_model(path: Path) -> tuple[Network, ModelCard]:
         raise CheckpointError(f"{path}: expected finite weights, found NaN or infinity in {bad}")
     model.load_state_dict(tensors)
     return model.eval(), card
-
-
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a resume state (plain values and tensors), whole or not at all."""
-    with replacing(path) as temporary:
-        try:
-            torch.save(state, temporary)
-        except RuntimeError as error:  # torch's own, such as for a full disk
-            raise OSError(f"{path.name}: {error}") from None
-
-
-def load_state(path: Path) -> dict[str, Any]:
-    """Read a resume state; only plain values and tensors are admitted.
-
-    Raises:
-        CheckpointError: The file is damaged, too large or holds anything else.
-    """
-    size = path.stat().st_size
-    if size > MAX_MODEL_BYTES:
-        raise CheckpointError(
-            f"{path}: expected a resume state of at most {MAX_MODEL_BYTES:,} bytes, "
-            f"found {size:,} bytes"
-        )
-    try:
-        with warnings.catch_warnings():
-            # torch warns of a foreign pickle before it refuses it; the error below says enough.
-            warnings.simplefilter("ignore")
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path}: expected a resume state of plain values and tensors, found: {reason}; "
-            "delete it to train from the start"
-        ) from None
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{path}: expected a resume state, found {type(state).__name__}")
-    return state

@@ -6,16 +6,19 @@ torch's in rounding.
 """
 
 import ctypes
-from typing import cast
+import math
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from lenet.models import LeNet5
+from lenet.models import LeNet5, Network
 from lenet.native.adam import NativeAdam
 from lenet.native.build import NativeUnavailableError
 from lenet.native.library import Images, TenPointers, load_kernels
-from lenet.results.scores import BatchScores
+
+if TYPE_CHECKING:
+    from lenet.native.engine_1998 import NativeEngine1998
 
 ACTIVATIONS = {"tanh": 0, "relu": 1, "silu": 2}
 POOLINGS = {"average": 0, "max": 1}
@@ -23,6 +26,17 @@ MAX_CLASSES = 64
 OUT_OF_MEMORY = -3
 
 FIELDS, PIXELS, BYTES = range(3)
+
+
+class BatchScores(NamedTuple):
+    """What a training step saw of its batch, before the step."""
+
+    loss: float
+    """Mean cross-entropy, in nats."""
+    num_correct: int
+    """Number of images whose largest logit is the label's."""
+    minimized: float
+    """Mean of what the gradients are of: with smoothed labels, not `loss`."""
 
 
 class NativeEngine:
@@ -70,7 +84,6 @@ class NativeEngine:
         x: Tensor,
         labels: Tensor,
         *,
-        targets: Tensor | None = None,
         logits: Tensor | None = None,
     ) -> BatchScores:
         """Write the gradients of the batch's mean cross-entropy into the parameters' `.grad`.
@@ -78,36 +91,26 @@ class NativeEngine:
         Args:
             x: A batch, see the class.
             labels: (B,) int64.
-            targets: (B, num_classes) float32, what to learn in place of the smoothed labels.
             logits: (B, num_classes) float32, contiguous; overwritten with the logits if given.
 
         Raises:
-            ValueError: `x` or `targets` has another shape or type, a label is out of range, or
-                the batch is empty.
+            ValueError: `x` has another shape or type, a label is out of range, or the batch is
+                empty.
         """
         x = self._show(x)
         labels = labels.contiguous()
-        batch: tuple[object, ...] = (
+        status = self._library.lenet5_train(
+            self._images,
+            labels.data_ptr(),
             len(x),
             self._pointers("parameters", [p.data_ptr() for p in self._parameters]),
             self._pointers("gradients", [_gradient(p).data_ptr() for p in self._parameters]),
             *self._settings,
+            self._label_smoothing,
+            self.num_threads,
+            None if logits is None else logits.data_ptr(),
+            self._scores,
         )
-        rest = self.num_threads, None if logits is None else logits.data_ptr(), self._scores
-        if targets is None:
-            status = self._library.lenet5_train(
-                self._images, labels.data_ptr(), *batch, self._label_smoothing, *rest
-            )
-        else:
-            if targets.shape != (len(x), self._num_classes) or targets.dtype != torch.float32:
-                raise ValueError(
-                    f"`targets` {tuple(targets.shape)} of {targets.dtype} must be "
-                    f"({len(x)}, {self._num_classes}) of float32"
-                )
-            targets = targets.contiguous()
-            status = self._library.lenet5_train_targets(
-                self._images, labels.data_ptr(), targets.data_ptr(), *batch, *rest
-            )
         return self._read_scores(status, len(x))
 
     def learn(self, x: Tensor, labels: Tensor, optimizer: NativeAdam) -> BatchScores:
@@ -210,3 +213,30 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
     if gradient is None:  # an optimizer's zero_grad() takes it away
         gradient = parameter.grad = torch.zeros_like(parameter)
     return gradient
+
+
+def load_engine(
+    model: Network,
+    *,
+    label_smoothing: float = 0.0,
+    garbage: float | None = math.inf,
+    num_threads: int = 1,
+) -> "NativeEngine | NativeEngine1998":
+    """Return the compiled kernels of a network.
+
+    Args:
+        model: float32, on the CPU.
+        label_smoothing: As in `nn.CrossEntropyLoss`; for `LeNet5`.
+        garbage: As for `NativeEngine1998`; for `LeNet5_1998`.
+        num_threads: 1 to 64; the 1998 network takes one.
+
+    Raises:
+        NativeUnavailableError: They can't be had here, or are not made for this model.
+    """
+    if isinstance(model, LeNet5):
+        return NativeEngine(model, label_smoothing=label_smoothing, num_threads=num_threads)
+    from lenet.native.engine_1998 import NativeEngine1998
+
+    if label_smoothing:
+        raise NativeUnavailableError("those of lenet5-1998 know no label smoothing")
+    return NativeEngine1998(model, garbage=garbage)

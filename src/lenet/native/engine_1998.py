@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lenet.models import LeNet5_1998
 from lenet.native.build import NativeUnavailableError, load_library
-from lenet.results.scores import BatchScores
+from lenet.native.engine import BatchScores
 
 _MSE, _MAP = 0, 1
 _NUM_TENSORS = 14
@@ -47,12 +47,12 @@ class NativeEngine1998:
 
     num_threads = 1
 
-    def __init__(self, model: LeNet5_1998, *, rubbish: float | None = math.inf) -> None:
+    def __init__(self, model: LeNet5_1998, *, garbage: float | None = math.inf) -> None:
         """Compile or find the kernels, and give every parameter a gradient to write to.
 
         Args:
             model: float32, on the CPU.
-            rubbish: j of the MAP criterion; infinite for cross-entropy, None for the MSE.
+            garbage: j of the MAP criterion; infinite for cross-entropy, None for the MSE.
 
         Raises:
             NativeUnavailableError: The kernels can't be had here, or are not made for this model.
@@ -74,8 +74,8 @@ class NativeEngine1998:
             kernels=len(self._table),
             plain=model.pooling == "average",
             linear=model.output_kind == "linear",
-            criterion=_MSE if rubbish is None else _MAP,
-            j=0.0 if rubbish is None else rubbish,
+            criterion=_MSE if garbage is None else _MAP,
+            j=0.0 if garbage is None else garbage,
             background=float(background),
             span=float(ink - background),
         )

@@ -225,7 +225,6 @@ struct Single;
 struct Job {
   Images x;
   const int64_t* labels;
-  const float* targets;                // (B, classes), or NULL for the smoothed labels
   long B, blocks;
   const float* const* w;
   float* const* g;
@@ -489,7 +488,7 @@ static void store_logits(const Job& job, const Scratch& s, long blk) {
     for (int c = 0; c < job.classes; c++) job.logits[(blk * V + l) * job.classes + c] = s.out[c][l];
 }
 
-// Softmax cross-entropy of smoothed labels or of given targets: losses, and the gradient of the mean into dz7.
+// Softmax cross-entropy of smoothed labels: losses, and the gradient of the mean into dz7.
 static void loss_grad(const Job& job, Scratch& s, long blk) {
   int C = job.classes;
   long n = job.B - blk * V;
@@ -497,8 +496,7 @@ static void loss_grad(const Job& job, Scratch& s, long blk) {
   for (int c = 1; c < C; c++) m = vmax(m, s.out[c]);
   for (int c = 0; c < C; c++) e[c] = vexp(s.out[c] - m), sum += e[c], total += s.out[c];
   vf* dz = s.dz7;
-  const float* q = job.targets ? job.targets + blk * V * C : nullptr;
-  float uniform = q ? 0 : job.smoothing / C, keep = q ? 0 : 1 - job.smoothing;
+  float uniform = job.smoothing / C, keep = 1 - job.smoothing;
   vf weight = {}, r;
   for (int l = 0; l < V && l < n; l++) weight[l] = 1.0f / job.B;  // padding lanes get no gradient
   r = weight / sum;
@@ -513,11 +511,6 @@ static void loss_grad(const Job& job, Scratch& s, long blk) {
     scores[1] = loss;
     scores[2] = best == y;
     dz[y][l] -= keep * weight[l];
-    if (!q) continue;
-    float mass = 0, given = 0;  // targets need not sum to 1
-    for (int c = 0; c < C; c++) mass += q[l * C + c], given += q[l * C + c] * (lse - s.out[c][l]);
-    scores[0] = given;
-    for (int c = 0; c < C; c++) dz[c][l] = mass * dz[c][l] - q[l * C + c] * weight[l];
   }
 }
 
@@ -1073,15 +1066,6 @@ extern "C" int lenet5_train(const Images* x, const int64_t* labels, long B, cons
   Job job{};
   job.x = *x, job.labels = labels, job.B = B, job.w = params, job.g = grads, job.classes = classes;
   job.smoothing = smoothing, job.logits = logits;
-  return step(job, activation, pooling, threads, scores);
-}
-// With targets (B, classes) in place of smoothed labels; the labels still decide what counts as right.
-extern "C" int lenet5_train_targets(const Images* x, const int64_t* labels, const float* targets, long B,
-                                    const float* const* params, float* const* grads, int classes, int activation,
-                                    int pooling, int threads, float* logits, double* scores) {
-  Job job{};
-  job.x = *x, job.labels = labels, job.targets = targets, job.B = B, job.w = params, job.g = grads;
-  job.classes = classes, job.logits = logits;
   return step(job, activation, pooling, threads, scores);
 }
 extern "C" int lenet5_infer(const Images* x, long B, const float* const* params, float* logits, int classes,

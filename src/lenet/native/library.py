@@ -45,10 +45,6 @@ def load_kernels() -> ctypes.CDLL:
         ctypes.POINTER(Images), pointer, long, TenPointers, TenPointers, integer, integer,
         integer, ctypes.c_float, integer, pointer, ctypes.c_double * 3,
     ]  # fmt: skip
-    library.lenet5_train_targets.argtypes = [
-        ctypes.POINTER(Images), pointer, pointer, long, TenPointers, TenPointers, integer,
-        integer, integer, integer, pointer, ctypes.c_double * 3,
-    ]  # fmt: skip
     library.lenet5_infer.argtypes = [
         ctypes.POINTER(Images), long, TenPointers, pointer, integer, integer, integer, integer,
     ]  # fmt: skip

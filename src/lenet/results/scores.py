@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from statistics import NormalDist
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,19 +11,6 @@ from torch import Tensor, nn
 from lenet.schema import Scores
 
 NUM_CALIBRATION_BINS = 15
-
-
-class BatchScores(NamedTuple):
-    """What a training step saw of its batch, before the step."""
-
-    loss: float
-    """Mean cross-entropy, in nats."""
-    num_correct: int
-    """Number of images whose largest logit is the label's."""
-    minimized: float
-    """Mean of what the gradients are of: with smoothed labels, not `loss`."""
-    num_images: int | None = None
-    """Images that these figures are of, where other processes scored some; None: the batch's."""
 
 
 def wilson_interval(

@@ -106,11 +106,13 @@ def _choose(path: Path, model: Any, engine: str) -> tuple[str, Logits]:
 def _native(model: Any) -> Logits:
     import torch
 
-    from lenet.training.engines import choose_engine
+    from lenet.native.build import NativeUnavailableError
+    from lenet.native.engine import load_engine
 
-    engine = choose_engine("native", model, num_threads=1)
-    assert engine is not None
-    compute = engine.logits
+    try:
+        compute = load_engine(model).logits
+    except NativeUnavailableError as error:
+        raise LeNetError(f"the native engine can't be had: {error}") from None
 
     def logits(x: Floats) -> Floats:
         found: Floats = compute(torch.from_numpy(x).view(-1, 1, 28, 28)).numpy()

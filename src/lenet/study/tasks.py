@@ -58,8 +58,8 @@ def run_task(task: SeedTask) -> RunRecord:
         RunError: The folder holds a run of another recipe or seed.
         LeNetError: Whatever stopped the run.
     """
+    from lenet.training.loop import train
     from lenet.training.run import create_run, open_run
-    from lenet.training.session import train
 
     if (task.path / "recipe.json").is_file():
         run = open_run(task.path)

@@ -33,24 +33,24 @@ CURVATURE_PATTERNS = 500
 _CHUNK = 100
 
 
-def output_curvature(x: Tensor, rbf: RBF, rubbish: float | None) -> Tensor:
+def output_curvature(x: Tensor, rbf: RBF, garbage: float | None) -> Tensor:
     """Return d2E/dx_j^2 of each pattern's criterion at the state of F6, exactly.
 
     The criterion is a convex function of ten penalties y_i = |x - w_i|^2. For the MSE it is y_D,
     whose second derivative is 2. For MAP, with d_ij = x_j - w_ij and q_i the share of class i
-    (the rubbish class has the rest, q_r), it is 2 q_r + 4 (sum_i q_i d_ij^2 - (sum_i q_i d_ij)^2).
+    (the garbage class has the rest, q_r), it is 2 q_r + 4 (sum_i q_i d_ij^2 - (sum_i q_i d_ij)^2).
 
     Args:
         x: (B, 84), the state of F6.
         rbf: The output units.
-        rubbish: j of the MAP criterion, infinite for cross-entropy; None for the MSE.
+        garbage: j of the MAP criterion, infinite for cross-entropy; None for the MSE.
 
     Returns:
         (B, 84), at least 0.
     """
-    if rubbish is None:
+    if garbage is None:
         return torch.full_like(x, 2.0)
-    logits = torch.cat([-rbf(x), x.new_full((len(x), 1), -rubbish)], 1)
+    logits = torch.cat([-rbf(x), x.new_full((len(x), 1), -garbage)], 1)
     shares = logits.softmax(1)  # (B, 11)
     q, rest = shares[:, :-1, None], shares[:, -1:]
     d = x.unsqueeze(1) - cast(Tensor, rbf.codes)  # (B, 10, 84)
@@ -107,13 +107,13 @@ def _squared_backward(
     return dict(zip(leaves, h_w, strict=True)), h_x
 
 
-def estimate_curvature(model: LeNet5_1998, x: Tensor, *, rubbish: float | None) -> list[Tensor]:
+def estimate_curvature(model: LeNet5_1998, x: Tensor, *, garbage: float | None) -> list[Tensor]:
     """Return h_kk for each parameter of the model, in its order, averaged over patterns.
 
     Args:
         model: With trainable subsampling and RBF outputs.
         x: (N, 1, 28, 28) float in [0, 1], N of `CURVATURE_PATTERNS` in the paper.
-        rubbish: As for `output_curvature`.
+        garbage: As for `output_curvature`.
 
     Raises:
         ValueError: The model has other layers, which the recursion is not written for.
@@ -124,7 +124,7 @@ def estimate_curvature(model: LeNet5_1998, x: Tensor, *, rubbish: float | None) 
     layers = model.layers()
     totals: dict[str, Tensor] = {}
     for part in torch.split(x, _CHUNK):
-        found = recursion(layers, model.prepare(part), lambda s: output_curvature(s, rbf, rubbish))
+        found = recursion(layers, model.prepare(part), lambda s: output_curvature(s, rbf, garbage))
         for name, value in found.items():
             totals[name] = totals[name] + value if name in totals else value
     names = {

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lenet.data.datasets import find_dataset
 from lenet.data.digits import Digits
-from lenet.errors import CheckpointError, PictureError, RecipeError, RunError
+from lenet.errors import CheckpointError, PictureError, RunError
 from lenet.files import replacing
 from lenet.models import LeNet5, Network
 from lenet.models.files import find_model, load_model
@@ -28,12 +28,10 @@ from lenet.reading.decode import read_picture
 from lenet.reading.labelled import find_labelled
 from lenet.reading.normalize import normalize
 from lenet.reading.reader import named_model
-from lenet.training.run import Run
+from lenet.training.run import OWN_FILE, START_FILE, Run
 
 logger = logging.getLogger(__name__)
 
-OWN_FILE = "own.safetensors"
-START_FILE = "start.safetensors"
 HELD_OUT = 5
 """One of that many pictures of a label is not trained on."""
 SHARE = 0.1
@@ -116,14 +114,8 @@ def keep_own(run: Run, own: OwnDigits) -> None:
     """Write a person's digits into a run's folder.
 
     Raises:
-        RecipeError: The run has teachers, which would not see them.
         RunError: The folder can't be written.
     """
-    if run.recipe.teachers:
-        raise RecipeError(
-            f"`teachers` (={run.recipe.teachers}) must be 0 with own pictures: they would be "
-            "trained without them"
-        )
     try:
         with replacing(run.path / OWN_FILE) as temporary:
             tensors = {"images": own.images, "labels": own.labels, "held_out": own.held_out}
@@ -186,6 +178,12 @@ def add_own(run: Run, train: Digits, val: Digits | None) -> tuple[Digits, Digits
     return joined, own_val
 
 
+def fingerprints(run: Run) -> dict[str, str]:
+    """Return the SHA-256 of the pictures and the model in a run's folder, by the names' stems."""
+    paths = [run.path / name for name in (OWN_FILE, START_FILE) if (run.path / name).is_file()]
+    return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
 def start_temperature(run: Run) -> float | None:
     """Return the temperature of the model that a run begins with, if it names one that has it."""
     path = run.path / START_FILE
@@ -195,7 +193,7 @@ def start_temperature(run: Run) -> float | None:
 def load_start(run: Run, network: Network) -> None:
     """Give a network the weights that a run begins with, if its folder names any.
 
-    A class of rubbish, which no model file holds, begins as one whose logit is 0.
+    A class of garbage, which no model file holds, begins as one whose logit is 0.
     """
     path = run.path / START_FILE
     if not path.is_file():

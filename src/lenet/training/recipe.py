@@ -38,17 +38,15 @@ class Recipe:
     loss: Literal["cross_entropy", "mse", "map"] = "cross_entropy"
     """Loss function; mse and map are the paper's eqs. (8) and (9), for rbf outputs."""
     map_j: Annotated[float, Meta(ge=0, le=1000)] = 10.0
-    """Penalty of the rubbish class; for map alone."""
+    """Penalty of the garbage class; for map alone."""
     distortions: Literal["none", "affine", "elastic", "mild", "robust"] = "none"
     """How training images are distorted, anew in each epoch."""
     distortion_end: Annotated[float, Meta(ge=0, le=10)] = 1.0
     """Share of the distortions' strength in the last epoch; from the first it changes linearly."""
-    distortion_cycle: Annotated[int, Meta(ge=0, le=100_000)] = 0
-    """Epochs after which the same distortions come again; 0 for new ones in every epoch."""
     pieces: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
-    """Images added that the reader cuts from strings of training digits, rubbish included."""
+    """Images added that the reader cuts from strings of training digits, garbage included."""
     windows: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
-    """28x28 windows of such strings added, neighbours left in, rubbish included."""
+    """28x28 windows of such strings added, neighbours left in, garbage included."""
     label_smoothing: Annotated[float, Meta(ge=0, le=1)] = 0.0
     """Share of each target spread evenly over all classes, 0 to 1."""
     optimizer: Literal["adam", "adamw", "sgd", "sdlm"] = "adam"
@@ -69,14 +67,6 @@ class Recipe:
     """Passes over the training images."""
     ema: Annotated[float, Meta(ge=0, le=1)] = 0.0
     """Decay a step of the moving average of the weights that is scored and kept; 0 for none."""
-    teachers: Annotated[int, Meta(ge=0, le=100)] = 0
-    """Networks like this one trained first, of seeds of their own, to learn from."""
-    teacher_epochs: Annotated[int, Meta(ge=0, le=100_000)] = 0
-    """Passes of each teacher over the training images."""
-    teacher_weight: Annotated[float, Meta(ge=0, le=1)] = 0.0
-    """Share of the teachers' mean probabilities in what is learned; the labels have the rest."""
-    shared_teachers: bool = False
-    """One committee for all seeds, and one cycle of distorted images that it is asked about."""
     order: Literal["shuffled", "constant"] = "shuffled"
     """A new random order for each epoch, or one for all."""
     num_train: Annotated[int, Meta(ge=0, le=60_000)] = 0
@@ -106,16 +96,6 @@ class Recipe:
                 "an epoch is scored on one split"
             )
         self._check_together()
-        self._check_teachers()
-
-    def _check_teachers(self) -> None:
-        if self.teachers and not (
-            self.teacher_epochs and self.teacher_weight and self.loss == "cross_entropy"
-        ):
-            raise RecipeError(
-                f"`teachers` (={self.teachers}) need `teacher_epochs`, `teacher_weight` and "
-                "`loss` cross_entropy"
-            )
 
     def _check_together(self) -> None:
         """Refuse what would be ignored, or what no code is for."""
@@ -128,19 +108,14 @@ class Recipe:
         if self.model != "lenet5" and (self.pieces or self.windows):
             raise RecipeError(
                 f"`pieces` (={self.pieces}) and `windows` (={self.windows}) must be 0 when "
-                f"`model` is {self.model}: its ten codes have no room for rubbish"
+                f"`model` is {self.model}: its ten codes have no room for garbage"
             )
         if self.loss != "cross_entropy" and (self.output != "rbf" or self.label_smoothing):
             raise RecipeError(f"`loss` (={self.loss}) is for `output` rbf and no `label_smoothing`")
         for field, used, when in (
             ("map_j", self.loss == "map", f"`loss` is {self.loss}"),
             ("curvature", self.optimizer == "sdlm", f"`optimizer` is {self.optimizer}"),
-            ("teacher_epochs", self.teachers > 0, "`teachers` is 0"),
-            ("teacher_weight", self.teachers > 0, "`teachers` is 0"),
-            ("shared_teachers", self.teachers > 0, "`teachers` is 0"),
             ("distortion_end", self.distortions != "none", "`distortions` is none"),
-            ("distortion_cycle", self.distortions != "none", "`distortions` is none"),
-            ("distortion_cycle", self.distortion_end == 1, "`distortion_end` is not 1"),
         ):
             if not used and getattr(self, field) != getattr(Recipe, field):
                 raise RecipeError(f"`{field}` (={getattr(self, field)}) has no effect when {when}")
@@ -182,13 +157,17 @@ _WITH_SDLM: dict[str, object] = {
     "weight_decay": 0.0,
     "label_smoothing": 0.0,
     "ema": 0.0,
-    "teachers": 0,
 }
 
 
-def without_teachers(recipe: Recipe) -> Recipe:
-    """Return the recipe for who learns from the labels alone."""
-    return replace(recipe, teachers=0, teacher_epochs=0, teacher_weight=0.0, shared_teachers=False)
+_REMOVED = {
+    "teachers": 0,
+    "teacher_epochs": 0,
+    "teacher_weight": 0.0,
+    "shared_teachers": False,
+    "distortion_cycle": 0,
+}
+"""Fields of version 0.1, with the values at which they changed nothing."""
 
 
 def from_dict(values: object, *, source: str) -> Recipe:
@@ -202,6 +181,8 @@ def from_dict(values: object, *, source: str) -> Recipe:
         RecipeError: Not a JSON object of exactly a recipe's fields, or a value is not allowed.
     """
     known = {field.name for field in fields(Recipe)}
+    if isinstance(values, dict):
+        values = {k: v for k, v in values.items() if not (k in _REMOVED and v == _REMOVED[k])}
     if not isinstance(values, dict) or not set(values) <= known:
         extra = sorted(set(values) - known) if isinstance(values, dict) else type(values).__name__
         raise RecipeError(f"{source}: not a recipe of this version of lenet (found {extra})")
@@ -291,10 +272,6 @@ _ROBUST = replace(
     batch_size=128,
     epochs=60,
     ema=0.999,
-    teachers=3,
-    teacher_epochs=60,
-    teacher_weight=1.0,
-    shared_teachers=True,
     num_val=5000,
 )
 
@@ -331,5 +308,5 @@ SUMMARIES: dict[str, str] = {
     "lecun1998": "the paper's network, trained as in the paper: one image at a time, 20 passes",
     "lecun1998-distorted": "the same on randomly distorted images, anew in each pass",
     "best": "as accurate as this network was made: mild distortions, weight decay, 100 epochs",
-    "robust": "reads strangers' digits: distorted, faint, blurred images, and a committee first",
+    "robust": "reads strangers' digits: trained on distorted, faint and blurred images",
 }

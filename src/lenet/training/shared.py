@@ -11,22 +11,21 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
-from torch.optim import Optimizer
 
-from lenet.errors import RunError
-from lenet.results.scores import BatchScores
+from lenet.errors import RecipeError, RunError
+from lenet.training.learners import Tally, TorchLearner
+from lenet.training.run import Progress, Run
 
-Step = Callable[[Tensor, Tensor], BatchScores]
 T = TypeVar("T")
 
 ASK_S = 0.02
@@ -82,22 +81,9 @@ class Group:
         return self.device if is_cuda and self.device is not None else torch.device("cpu")
 
 
-ALONE = Group()
-
-
-def is_under_torchrun() -> bool:
-    """Return whether `torchrun` started this process."""
-    return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
-
-
-def is_restart() -> bool:
-    """Return whether `torchrun` started this process in place of one that ended."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
-
-
 @contextmanager
 def joined(device: torch.device) -> Iterator[Group]:
-    """Join the processes that `torchrun` started; without it, be alone.
+    """Join the processes that `torchrun` started.
 
     Args:
         device: What the user chose; of several GPUs each process takes one.
@@ -105,9 +91,6 @@ def joined(device: torch.device) -> Iterator[Group]:
     Raises:
         RunError: The others can't be reached, or there are more processes than GPUs.
     """
-    if not is_under_torchrun():
-        yield ALONE
-        return
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if device.type == "cuda":
@@ -194,65 +177,92 @@ def _others_missed() -> Iterator[None]:
         ) from None
 
 
-def torch_gradients(model: nn.Module, criterion: nn.Module, measure: nn.Module | None) -> Step:
-    """Return what writes a batch's gradients into the parameters with autograd, and scores it.
+class SharedLearner(TorchLearner):
+    """Trains on this process's share of each batch; the processes take the same step."""
 
-    Args:
-        model: Images to logits.
-        criterion: Mean loss to minimize, of (logits, labels).
-        measure: Mean loss to report, where that is another.
-    """
+    def __init__(self, learner: TorchLearner, group: Group) -> None:
+        """Wrap the learner that computes the gradients of the share."""
+        if not learner.can_share:
+            raise RecipeError(
+                "`optimizer` (=sdlm) learns one image at a time: nothing to share among "
+                f"{group.world_size} processes"
+            )
+        self._learner, self._group = learner, group
 
-    def step(x: Tensor, labels: Tensor) -> BatchScores:
-        model.zero_grad(set_to_none=True)
-        logits = model(x)
-        minimized = criterion(logits, labels)
-        minimized.backward()
-        logits, minimized = logits.detach(), minimized.detach()
-        loss = minimized if measure is None else measure(logits, labels)
-        num_correct = (logits.argmax(1) == labels).sum()
-        return BatchScores(
-            loss=float(loss), num_correct=int(num_correct), minimized=float(minimized)
-        )
+    def __getattr__(self, name: str) -> Any:
+        # What is the same in every process.
+        return getattr(self._learner, name)
 
-    return step
+    def step(self, images: Tensor, labels: Tensor, lr: float | None = None) -> Tally:
+        """Train on one batch of which this process has a share, which may be empty.
 
-
-def shared_step(
-    group: Group, gradients: Step, parameters: Sequence[nn.Parameter], optimizer: Optimizer
-) -> Step:
-    """Return `learn` of `training_loop` for one process's share of each batch.
-
-    Args:
-        group: The processes.
-        gradients: Writes the gradients of a share's mean loss, and scores it.
-        parameters: What is trained.
-        optimizer: Of these; it takes the same step in every process.
-    """
-
-    def learn(x: Tensor, labels: Tensor) -> BatchScores:
+        Returns:
+            Loss and accuracy of the whole batch before the step.
+        """
+        learner = self._learner
+        learner.set_lr(lr)
+        parameters = list(learner.model.parameters())
+        tally = Tally()
         if len(labels):
-            mine = gradients(x, labels)
+            tally += learner.gradients(images, labels)
         else:  # the last batch may be smaller than there are processes
-            mine = BatchScores(loss=0.0, num_correct=0, minimized=0.0)
             for p in parameters:
                 p.grad = torch.zeros_like(p)
-        flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
         size = len(labels)
-        scores = [mine.loss * size, mine.num_correct, mine.minimized * size, size]
+        flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+        scores = flat.new_tensor([float(tally.loss_sum), float(tally.num_correct), size])
         # One message a step: what it costs is its being sent, not its 240 kB.
-        total = group.sum(torch.cat([flat * size, flat.new_tensor(scores)]))
-        loss, num_correct, minimized, num_images = total[-4:].tolist()
+        total = self._group.sum(torch.cat([flat * size, scores]))
+        loss_sum, num_correct, num_images = total[-3:].tolist()
         start = 0
         for p in parameters:
             p.grad = (total[start : start + p.numel()] / num_images).view_as(p)
             start += p.numel()
-        optimizer.step()
-        return BatchScores(
-            loss=loss / num_images,
-            num_correct=round(num_correct),
-            minimized=minimized / num_images,
-            num_images=round(num_images),
+        learner.optimizer.step()
+        learner.update_average()
+        return Tally(loss_sum / num_images, round(num_correct), round(num_images))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedRun(Run):
+    """A run that several processes train; the first one alone reads and writes its directory."""
+
+    group: Group
+
+    @classmethod
+    def of(cls, run: Run, group: Group) -> Run:
+        """Return a run as a process of a group trains it."""
+        if group.world_size == 1:
+            return run
+        return cls(
+            **{f.name: getattr(run, f.name) for f in fields(Run)}
+            | {
+                "group": group,
+                "rank": group.rank,
+                "world_size": group.world_size,
+                "num_local": group.num_local,
+                "device": group.device,
+            }
         )
 
-    return learn
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Hold the directory, in the first process."""
+        if not self.is_first:
+            yield
+            return
+        with super().claim():
+            yield
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """Return what a function returns in the first process, in all of them."""
+        return self.group.from_first(make)
+
+    def share(self, learner: TorchLearner) -> TorchLearner:
+        """Return the learner of this process's part of each batch."""
+        return SharedLearner(learner, self.group)
+
+    def save_epoch(self, learner: TorchLearner, progress: Progress) -> None:
+        """Write the state, in the first process."""
+        if self.is_first:
+            super().save_epoch(learner, progress)

@@ -1,14 +1,13 @@
 """The images of a run: what it trains on, and what it is scored on."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from lenet.data.digits import Digits, load, split_validation, subset
 from lenet.data.download import Progress
 from lenet.errors import RecipeError
-from lenet.training.own import OWN_FILE, START_FILE, add_own
 from lenet.training.recipe import Recipe
-from lenet.training.reproducible import file_fingerprint, fingerprint
 from lenet.training.run import Run
 
 
@@ -37,11 +36,12 @@ def load_splits(run: Run, *, data_dir: Path | None, progress: Progress | None) -
     test = load(run.recipe.dataset, "test", data_dir=data_dir, progress=progress)
     train, val = _cut(run.recipe, data)
     sha256 = {digits.split: fingerprint(digits) for digits in (data, test)}
-    for name in (OWN_FILE, START_FILE):
-        if (run.path / name).is_file():
-            sha256[Path(name).stem] = file_fingerprint(run.path / name)
     calibration = val
-    train, val = add_own(run, train, val)
+    if run.images is not None or run.start is not None:
+        from lenet.training.own import add_own, fingerprints
+
+        train, val = add_own(run, train, val)
+        sha256 |= fingerprints(run)
     return Splits(train=train, val=val, test=test, calibration=calibration, sha256=sha256)
 
 
@@ -69,3 +69,10 @@ def _cut(recipe: Recipe, data: Digits) -> tuple[Digits, Digits | None]:
             )
         train = subset(train, recipe.num_train)
     return train, val
+
+
+def fingerprint(digits: Digits) -> str:
+    """Return the SHA-256 of the pixels, then the labels."""
+    digest = hashlib.sha256(digits.images.numpy().data)
+    digest.update(digits.labels.numpy().data)
+    return digest.hexdigest()

@@ -1,7 +1,7 @@
-"""Training images that the reader itself cuts from strings: digits with their cuts, and rubbish.
+"""Training images that the reader cuts from strings of digits: digits with their cuts, and garbage.
 
 Strings of training digits are over-segmented as a stranger's number is. What holds one digit and
-little else is that digit; what holds half of one, or parts of two, is rubbish, an eleventh class.
+little else is that digit; what holds half of one, or parts of two, is garbage, an eleventh class.
 """
 
 from itertools import count
@@ -24,8 +24,8 @@ SEED = 1998
 STRING_LENGTH = 6
 AMOUNT_SHARE = 0.6
 """Share of strings written as amounts of money are; the others are the paper's."""
-MAX_RUBBISH = 8
-"""Of one string; most arcs are rubbish."""
+MAX_GARBAGE = 8
+"""Of one string; most arcs are garbage."""
 SIDE = 28
 MAX_WINDOWS = 16
 """Of one string."""
@@ -37,16 +37,14 @@ MARK_SHARE = 0.05
 """Share of dots and dashes among the pieces."""
 
 
-def add_strings(digits: Digits, num_pieces: int, num_windows: int) -> Digits:
-    """Return training images with parts of strings of them; rubbish is one class more.
+def add_segments(digits: Digits, num_pieces: int, num_windows: int) -> Digits:
+    """Return training images with parts of strings of them; garbage is one class more.
 
     Args:
         digits: The training images.
         num_pieces: How many pieces of over-segmented strings to add.
         num_windows: How many 28x28 windows of strings to add, neighbours left in.
     """
-    if not num_pieces and not num_windows:
-        return digits
     parts = [_pieces(digits, num_pieces)] if num_pieces else []
     parts += [_windows(digits, num_windows)] if num_windows else []
     return Digits(
@@ -54,7 +52,7 @@ def add_strings(digits: Digits, num_pieces: int, num_windows: int) -> Digits:
         labels=torch.cat([digits.labels, *(torch.from_numpy(labels) for _, labels in parts)]),
         name=digits.name,
         split=digits.split,
-        classes=(*digits.classes, "rubbish"),
+        classes=(*digits.classes, "garbage"),
     )
 
 
@@ -67,10 +65,10 @@ def _pieces(digits: Digits, num_pieces: int) -> Parts:
         places = np.concatenate([rng.choice(places, 2000), rng.integers(0, len(labels), 2000)])
     pools = [(images, labels)]
     pools += [(images[places], labels[places])] if len(places) else []
-    rubbish = len(digits.classes)
+    garbage = len(digits.classes)
     num_marks = round(MARK_SHARE * num_pieces)
     found: list[NDArray[np.uint8]] = [draw_mark(rng) for _ in range(num_marks)]
-    names = [rubbish] * num_marks
+    names = [garbage] * num_marks
     for attempt in count():
         if len(found) >= num_pieces:
             break
@@ -84,14 +82,14 @@ def _pieces(digits: Digits, num_pieces: int) -> Parts:
             string = make_string(*pool, rng, length=STRING_LENGTH, gaps=gaps, ligatures=0.3)
         rgb = np.repeat(string.image[:, :, None] / np.float32(255), 3, axis=2)
         for line in find_lines(rgb):
-            for image, name in _judge(line, string, rubbish, rng):
+            for image, name in _judge(line, string, garbage, rng):
                 found.append(image)
                 names.append(name)
     return np.stack(found[:num_pieces]), np.array(names[:num_pieces], np.int64)
 
 
 def _windows(digits: Digits, num_windows: int) -> Parts:
-    """Cut windows out of strings: a digit in the middle is that digit, anything else rubbish."""
+    """Cut windows out of strings: a digit in the middle is that digit, anything else garbage."""
     rng = np.random.default_rng(SEED + 1)
     images, labels = digits.images.numpy(), digits.labels.numpy()
     found: list[NDArray[np.uint8]] = []
@@ -116,11 +114,11 @@ def _windows(digits: Digits, num_windows: int) -> Parts:
     return np.stack(found[:num_windows]), np.array(names[:num_windows], np.int64)
 
 
-def fold_rubbish(model: Network) -> Network:
+def fold_garbage(model: Network) -> Network:
     """Return the network without its last class, whose logit becomes 0 for every image.
 
     Subtracting the last logit from all changes no probability, so nothing is lost: the chance of
-    rubbish is 1 / (1 + sum of exp(logits)), the paper's constant rubbish class (equation 9).
+    garbage is 1 / (1 + sum of exp(logits)), the paper's constant garbage class (equation 9).
     """
     if not isinstance(model, LeNet5):  # which recipes see to
         raise TypeError(f"{type(model).__name__} has no linear output")
@@ -135,7 +133,7 @@ def fold_rubbish(model: Network) -> Network:
 
 
 def _judge(
-    line: Line, string: StringImage, rubbish: int, rng: np.random.Generator
+    line: Line, string: StringImage, garbage: int, rng: np.random.Generator
 ) -> list[tuple[NDArray[np.uint8], int]]:
     """Return a line's arcs with their labels, the doubtful ones left out."""
     owners = line.patch.project(string.owners)
@@ -152,8 +150,8 @@ def _judge(
         if recall > 0.9 and precision > 0.9:
             digits.append((arc, int(string.text[best])))
         elif recall < 0.75 or precision < 0.75:
-            rest.append((arc, rubbish))
-    chosen = rng.permutation(len(rest))[:MAX_RUBBISH]
+            rest.append((arc, garbage))
+    chosen = rng.permutation(len(rest))[:MAX_GARBAGE]
     picked = digits + [rest[i] for i in chosen]
     return [(arc_image(line, arc), name) for arc, name in picked]
 
