@@ -10,7 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -22,7 +22,7 @@ from lenet.models import build_network
 from lenet.results.records import read_study_record, summarize
 from lenet.results.report import ORIGINALS
 from lenet.schema import StudyRecord, Summary
-from lenet.training.recipe import RECIPES, from_dict
+from lenet.training.recipe import RECIPES, Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = ROOT / "records"
@@ -57,7 +57,10 @@ def num_agreeing(record: StudyRecord, image: int) -> int:
 
 def num_parameters(record: StudyRecord) -> int:
     """Return the number of a recipe's weights."""
-    recipe = from_dict(record.recipe, source=record.recipe_name)
+    # A record of an earlier version may have more fields.
+    known = {f.name for f in fields(Recipe)}
+    values: dict[str, Any] = {k: v for k, v in record.recipe.items() if k in known}
+    recipe = Recipe(**values)
     return sum(p.numel() for p in build_network(recipe, 0).parameters())
 
 

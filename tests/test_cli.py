@@ -16,7 +16,7 @@ from lenet.cli import main as cli
 from lenet.errors import LeNetError
 from lenet.training.recipe import RECIPES, Recipe
 
-QUICK = ["--epochs", "1", "--batch-size", "20", "--quiet"]
+QUICK = ["--epochs", "1", "--batch-size", "20", "--num-val", "0", "--quiet"]
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_train_twice_makes_two_runs_and_out_never_overwrites(
 def test_ctrl_c_leaves_the_run_resumable(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train = ["train", "--epochs", "3", "--batch-size", "20", "--quiet"]
+    train = ["train", "--epochs", "3", "--batch-size", "20", "--num-val", "0", "--quiet"]
     assert cli.main([*train, "--out", "whole"]) == 0
     from lenet.cli.console import TrainingView
 
@@ -250,7 +250,7 @@ def test_val_split_of_a_run_without_one_is_an_error(
 def test_progress_is_plain_lines_without_a_terminal(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["train", "--epochs", "2", "--batch-size", "20"]) == 0
+    assert cli.main(["train", "--epochs", "2", "--batch-size", "20", "--num-val", "0"]) == 0
     out, err = capsys.readouterr()
     assert "\x1b" not in err
     lines = [line for line in err.splitlines() if line.startswith("epoch ")]

@@ -54,7 +54,7 @@ def test_a_study_on_ray_survives_the_loss_of_a_worker(
     tmp_path: Path, everywhere: dict[str, str]
 ) -> None:
     study = [sys.executable, "-m", "lenet", "study", "--seeds", "2", "--quiet"]
-    study += ["--epochs", "400", "--batch-size", "20"]
+    study += ["--num-val", "0", "--epochs", "400", "--batch-size", "20"]
     lost, here = tmp_path / "lost", tmp_path / "here"
     child = subprocess.Popen(
         [*study, "--ray", "--out", str(lost)], env=everywhere, stdout=subprocess.DEVNULL
@@ -144,7 +144,7 @@ class FakeRay(ModuleType):
 
 @pytest.fixture
 def small() -> Recipe:
-    return replace(RECIPES["default"], epochs=1, batch_size=20)
+    return replace(RECIPES["default"], num_val=0, epochs=1, batch_size=20)
 
 
 def test_a_seed_that_is_lost_for_good_keeps_no_other_from_its_end(

@@ -25,7 +25,7 @@ from lenet.training.recipe import RECIPES
 from lenet.training.run import create_run
 from lenet.training.shared import Group, SharedLearner, agreed_store, joined
 
-SMALL = replace(RECIPES["default"], epochs=3, batch_size=16)
+SMALL = replace(RECIPES["default"], num_val=0, epochs=3, batch_size=16)
 TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 

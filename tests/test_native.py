@@ -76,7 +76,6 @@ def test_a_large_batch_threads_and_smoothing() -> None:
     compare(LeNet5(), x, labels, smoothing=0.1, threads=2)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("num_classes", [2, 10, 47])
 def test_any_number_of_classes(num_classes: int) -> None:
     torch.manual_seed(0)
@@ -331,7 +330,7 @@ def test_the_kernels_are_compiled_once(kernels: Path) -> None:
 
 
 def test_both_engines_walk_the_same_way(tiny_mnist: None, tmp_path: Path) -> None:
-    recipe = replace(RECIPES["default"], epochs=3, batch_size=16, lr=1e-3)
+    recipe = replace(RECIPES["default"], num_val=0, epochs=3, batch_size=16, lr=1e-3)
     losses = []
     for engine in ("native", "torch"):
         run = create_run(tmp_path / engine, "default", recipe, 0)

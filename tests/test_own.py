@@ -211,8 +211,8 @@ def test_what_can_not_start_leaves_no_run(
         assert main(["train", *TINY, *arguments]) == 1
         assert said in capsys.readouterr().err
         assert not list(Path("runs").glob("*")) if Path("runs").exists() else True
-    assert main(["train", "--epochs", "1", "--quiet"]) == 0
-    assert main(["train", "--resume", "--images", str(pictures)]) == 1
+    assert main(["train", "fast", "--epochs", "1", "--quiet"]) == 0
+    assert main(["train", "fast", "--resume", "--images", str(pictures)]) == 1
     assert "keeps its pictures" in capsys.readouterr().err
 
 
@@ -236,7 +236,7 @@ def make_stopped(tiny_mnist: None, tmp_path: Path) -> Callable[[Path], Path]:
     from lenet.training.loop import train
 
     def make(pictures: Path) -> Path:
-        recipe = replace(RECIPES["default"], epochs=1)
+        recipe = replace(RECIPES["default"], num_val=0, epochs=1)
         run = create_run(tmp_path / "stopped", "default", recipe, 0)
         keep_own(run, read_own(pictures, CLASSES, lambda path, error: None))
         train(run)

@@ -23,7 +23,7 @@ from lenet.training.loop import train
 from lenet.training.recipe import RECIPES, Recipe
 from lenet.training.run import create_run, open_run
 
-SMALL = replace(RECIPES["default"], epochs=3, batch_size=16)
+SMALL = replace(RECIPES["default"], num_val=0, epochs=3, batch_size=16)
 MODEL, STATE = "model.safetensors", "resume.pt"
 
 
@@ -347,7 +347,8 @@ def test_a_state_that_does_not_fit_the_disk_is_one_clear_error(
     code = (
         "import resource, sys; from lenet.cli.main import main;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));"
-        f"sys.exit(main(['train', '--epochs', '1', '--quiet', '--out', {str(tmp_path / 'run')!r}]))"
+        "train = ['train', 'fast', '--epochs', '1', '--quiet', '--out'];"
+        f"sys.exit(main([*train, {str(tmp_path / 'run')!r}]))"
     )
     found = subprocess.run(
         [sys.executable, "-c", code], env=everywhere, capture_output=True, text=True

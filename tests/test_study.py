@@ -26,7 +26,7 @@ from lenet.study.tasks import Outcome, run_task
 from lenet.study.view import StudyView
 from lenet.training.recipe import RECIPES, Recipe
 
-SMALL = replace(RECIPES["default"], epochs=2, batch_size=20)
+SMALL = replace(RECIPES["default"], num_val=0, epochs=2, batch_size=20)
 
 
 def in_turn(tasks: Sequence[SeedTask]) -> Generator[Outcome]:
@@ -49,7 +49,7 @@ def here(tmp_path: Path, tiny_mnist: None, monkeypatch: pytest.MonkeyPatch) -> P
 def test_a_study_summarizes_its_seeds_and_goes_on(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study = ["study", "--epochs", "1", "--batch-size", "20", "--seeds"]
+    study = ["study", "--epochs", "1", "--batch-size", "20", "--num-val", "0", "--seeds"]
     assert cli.main([*study, "2", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert [run["seed"] for run in record["runs"]] == [0, 1]
@@ -138,6 +138,7 @@ def test_a_study_stopped_and_killed_ends_as_one_that_was_left_alone(
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     study = [sys.executable, "-m", "lenet", "study", "--seeds", "2", "--jobs", "1"]
+    study += ["--num-val", "0"]
     study += ["--epochs", "100", "--batch-size", "20", "--out", str(killed)]
     for seed, number in ((0, signal.SIGINT), (1, signal.SIGKILL)):
         child = subprocess.Popen(study, env=everywhere, stderr=subprocess.PIPE, text=True)
@@ -235,7 +236,7 @@ def test_a_sweep_is_read_by_the_type_of_its_field(text: str, expected: tuple[str
 def test_a_sweep_that_cannot_be_is_one_clear_error(
     text: str, message: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["study", "--sweep", text]) == 1
+    assert cli.main(["study", "fast", "--sweep", text]) == 1
     assert message in capsys.readouterr().err
     assert not list(here.rglob("seed-*"))
 
@@ -243,7 +244,8 @@ def test_a_sweep_that_cannot_be_is_one_clear_error(
 def test_a_sweep_chooses_on_val_and_shows_no_test(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sweep = ["study", "--sweep", "lr=1e-3,1e-2", "--sweep", "batch_size=10,20", "--seeds", "2"]
+    sweep = ["study", "fast", "--sweep", "lr=1e-3,1e-2", "--sweep", "batch_size=10,20"]
+    sweep += ["--seeds", "2"]
     assert cli.main([*sweep, "--num-val", "20", "--epochs", "1", "--json"]) == 0
     out, err = capsys.readouterr()
     record = json.loads(out)
@@ -253,7 +255,7 @@ def test_a_sweep_chooses_on_val_and_shows_no_test(
     assert points == [{"lr": r, "batch_size": b} for r in (1e-3, 1e-2) for b in (10, 20)]
     means = [point["summary"]["val_accuracy"]["mean"] for point in record["points"]]
     assert means[record["best"]] == max(means)
-    folder = here / "runs" / "sweep-default"
+    folder = here / "runs" / "sweep-fast"
     assert (folder / "lr=0.01,batch_size=20" / "seed-1" / "record.json").is_file()
     assert (folder / "sweep.png").stat().st_size > 1000
     assert cli.main([*sweep, "--num-val", "20", "--epochs", "1"]) == 0

@@ -40,7 +40,7 @@ class TrainOptions:
       lenet train                              the default recipe
       lenet train report --seed 3              the original report's settings
       lenet train default --epochs 5 --lr 2e-3
-      lenet train --num-val 5000               with a validation curve
+      lenet train --num-val 0                  on all 60,000 images, without a validation curve
       lenet train --resume                     go on after an interruption
       lenet train robust --images my-digits/ --start pretrained --epochs 3 --lr 5e-4
     """

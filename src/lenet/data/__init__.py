@@ -61,7 +61,7 @@ _HOMES = {
         "verify",
     ),
     "idx": ("read_idx", "read_images", "read_labels", "write_idx"),
-    "sources": ("DATASETS", "DataFile", "Dataset", "Wheel", "find_dataset"),
+    "datasets": ("DATASETS", "DataFile", "Dataset", "Wheel", "find_dataset"),
 }
 
 
