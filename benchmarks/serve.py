@@ -64,6 +64,12 @@ end
 """
 
 
+def memory_of(pid: int, field: str = "VmRSS") -> float:
+    """Memory of a process in MB, now or (VmHWM) at most."""
+    found = re.search(rf"{field}:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
+
+
 @dataclass(frozen=True)
 class Server:
     """A running server, the leader of a process group."""
@@ -85,11 +91,7 @@ class Server:
         """Memory of the server's process and of its children, now or (VmHWM) at most."""
         pid = self.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        sizes = []
-        for each in (pid, *children):
-            found = re.search(rf"{field}:\s+(\d+)", Path(f"/proc/{each}/status").read_text())
-            sizes.append(int(found[1]) / 1024 if found else 0.0)
-        return sizes
+        return [memory_of(each, field) for each in (pid, *map(int, children))]
 
     def statuses(self) -> dict[str, int]:
         """How often each status is in the log."""
@@ -313,7 +315,7 @@ def hostile() -> dict[str, Any]:
     """Attack, and check that the server stays small, answers others and lives."""
     with serving("--picture-s", "10") as server:
         good = request_of("/predict", json_body(), kind="application/json")
-        attacks = attack(server.port, good)
+        attacks = attack(server.port, good, partial(memory_of, server.process.pid))
         peak_mb = server.memory_mb("VmHWM")
         is_alive = server.responds() and server.process.poll() is None
     return {"attacks": attacks, "peak_mb": peak_mb, "is_alive": is_alive}

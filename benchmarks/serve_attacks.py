@@ -7,7 +7,9 @@ import struct
 import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -222,6 +224,13 @@ def trailers(target: _Target) -> int:
     return target.raw(start + b"X: a\r\n" * (10**8 // 6))
 
 
+def pipelined_requests(target: _Target) -> dict[int, int]:
+    """Send a million small requests on each of 8 connections, each without waiting."""
+    data = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" * 10**6
+    with ThreadPoolExecutor(8) as pool:
+        return dict(Counter(pool.map(target.raw, [data] * 8)))
+
+
 def drip(target: _Target, start: bytes, connections: int, seconds: float) -> dict[int, int]:
     """Hold connections with a byte a second each; return the statuses they end with."""
     open_ones = [target.connect() for _ in range(connections)]
@@ -241,14 +250,18 @@ def drip(target: _Target, start: bytes, connections: int, seconds: float) -> dic
     return statuses
 
 
-def while_asked(target: _Target, good: bytes, attack: Callable[[], Any]) -> dict[str, Any]:
+def while_asked(
+    target: _Target, good: bytes, attack: Callable[[], Any], memory_mb: Callable[[], float]
+) -> dict[str, Any]:
     """Attack while a well-behaved client goes on; return what became of both."""
     ended = threading.Event()
     seconds: list[float] = []
     statuses: list[int] = []
+    sizes_mb = [memory_mb()]
 
     def ask() -> None:
         while not ended.is_set():
+            sizes_mb.append(memory_mb())
             start = time.perf_counter()
             statuses.append(target.raw(good))
             seconds.append(time.perf_counter() - start)
@@ -264,6 +277,7 @@ def while_asked(target: _Target, good: bytes, attack: Callable[[], Any]) -> dict
     return {
         "result": result,
         "seconds": took,
+        "server_mb": {"before": sizes_mb[0], "peak": max(sizes_mb)},
         "others": {
             "asked": len(statuses),
             "answered": statuses.count(200),
@@ -272,8 +286,14 @@ def while_asked(target: _Target, good: bytes, attack: Callable[[], Any]) -> dict
     }
 
 
-def attack(port: int, good: bytes) -> dict[str, Any]:
-    """Attack in every way; return what became of each, and of a good client meanwhile."""
+def attack(port: int, good: bytes, memory_mb: Callable[[], float]) -> dict[str, Any]:
+    """Attack in every way; return what became of each, and of a good client meanwhile.
+
+    Args:
+        port: Of the server.
+        good: A request that must be answered all the while.
+        memory_mb: Returns the resident memory of the server's process.
+    """
     target = _Target(port)
     jobs: dict[str, Callable[[], Any]] = {
         name: partial(target.post, path, body, kind, **headers)
@@ -284,7 +304,8 @@ def attack(port: int, good: bytes) -> dict[str, Any]:
     jobs["body of 1 GB in chunks"] = partial(gigabyte, target, chunked=True)
     jobs["100 MB of headers behind a request in work"] = partial(pipelined_headers, target)
     jobs["100 MB of trailers of a chunked body"] = partial(trailers, target)
+    jobs["8 million pipelined requests"] = partial(pipelined_requests, target)
     jobs["500 connections that drip headers"] = partial(drip, target, HEAD + b"X: ", 500, 14)
     begun = HEAD + b"Content-Length: 1000000\r\n\r\n"
     jobs["200 connections that drip bodies"] = partial(drip, target, begun, 200, 35)
-    return {name: while_asked(target, good, job) for name, job in jobs.items()}
+    return {name: while_asked(target, good, job, memory_mb) for name, job in jobs.items()}

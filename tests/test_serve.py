@@ -678,6 +678,18 @@ def test_trailers_have_the_limit_of_headers(server: Running, memory: Callable[[]
     assert memory() < 8_000_000
 
 
+def test_requests_that_wait_on_a_connection_have_a_limit(
+    server: Running, memory: Callable[[], int]
+) -> None:
+    request = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = b"GET /health HTTP/1.0\r\n\r\n"
+    assert server.talk(request * 99 + last).count(b" 200 OK") == 100
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        answer = send_until_ended(connection, request * 1000, 4_000_000)
+    assert answer in (b"HTTP/1.1 503", b"")  # a reset may overtake it
+    assert memory() < 8_000_000
+
+
 def test_large_bodies_are_refused_before_they_are_read(classifier: Classifier) -> None:
     with running(classifier, max_body_bytes=100_000) as server:
         head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
