@@ -23,6 +23,7 @@ from PIL import Image
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 
 from lenet.page import build_page, content_security_policy
+from lenet.reading.decode import FORMATS
 from lenet.reading.inference import read_network
 from lenet.reading.reader import Reader
 from lenet.serve import answers
@@ -204,6 +205,17 @@ def test_predict_reads_a_picture_as_the_reader_does(server: Running, seven: Imag
         assert digit.probability == pytest.approx(expected.probability, abs=0.02)
         assert digit.box is not None
         assert found.model == "lenet5"
+
+
+@pytest.mark.parametrize("kind", [*FORMATS, "MPO"])
+def test_a_worker_reads_every_format(server: Running, seven: Image.Image, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    options = {"save_all": True, "append_images": [seven]} if kind == "MPO" else {"exif": exif}
+    buffer = io.BytesIO()
+    seven.save(buffer, kind, **options)
+    answer = server.ask("POST", "/predict", buffer.getvalue(), content_type="image/x")
+    assert answer.json["digits"][0]["label"] == "7"
 
 
 def test_predict_takes_several_pictures_and_keeps_their_order(
