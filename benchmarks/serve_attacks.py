@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import socket
 import struct
 import threading
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -250,18 +252,24 @@ def drip(target: _Target, start: bytes, connections: int, seconds: float) -> dic
     return statuses
 
 
+def memory_of(pid: int, field: str = "VmRSS") -> float:
+    """Memory of a process in MB, now or (VmHWM) at most."""
+    found = re.search(rf"{field}:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
+
+
 def while_asked(
-    target: _Target, good: bytes, attack: Callable[[], Any], memory_mb: Callable[[], float]
+    target: _Target, good: bytes, attack: Callable[[], Any], server: int
 ) -> dict[str, Any]:
     """Attack while a well-behaved client goes on; return what became of both."""
     ended = threading.Event()
     seconds: list[float] = []
     statuses: list[int] = []
-    sizes_mb = [memory_mb()]
+    before_mb = memory_of(server)
+    Path(f"/proc/{server}/clear_refs").write_text("5")  # the peak begins anew
 
     def ask() -> None:
         while not ended.is_set():
-            sizes_mb.append(memory_mb())
             start = time.perf_counter()
             statuses.append(target.raw(good))
             seconds.append(time.perf_counter() - start)
@@ -277,7 +285,7 @@ def while_asked(
     return {
         "result": result,
         "seconds": took,
-        "server_mb": {"before": sizes_mb[0], "peak": max(sizes_mb)},
+        "server_mb": {"before": before_mb, "peak": memory_of(server, "VmHWM")},
         "others": {
             "asked": len(statuses),
             "answered": statuses.count(200),
@@ -286,13 +294,13 @@ def while_asked(
     }
 
 
-def attack(port: int, good: bytes, memory_mb: Callable[[], float]) -> dict[str, Any]:
+def attack(port: int, good: bytes, server: int) -> dict[str, Any]:
     """Attack in every way; return what became of each, and of a good client meanwhile.
 
     Args:
         port: Of the server.
         good: A request that must be answered all the while.
-        memory_mb: Returns the resident memory of the server's process.
+        server: Its process.
     """
     target = _Target(port)
     jobs: dict[str, Callable[[], Any]] = {
@@ -308,4 +316,4 @@ def attack(port: int, good: bytes, memory_mb: Callable[[], float]) -> dict[str, 
     jobs["500 connections that drip headers"] = partial(drip, target, HEAD + b"X: ", 500, 14)
     begun = HEAD + b"Content-Length: 1000000\r\n\r\n"
     jobs["200 connections that drip bodies"] = partial(drip, target, begun, 200, 35)
-    return {name: while_asked(target, good, job, memory_mb) for name, job in jobs.items()}
+    return {name: while_asked(target, good, job, server) for name, job in jobs.items()}
