@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 from harness import LENET, ROOT, in_turns, main, report
 from PIL import Image, ImageDraw
-from serve_attacks import attack
+from serve_attacks import attack, memory_of
 from serve_load import Outcome, closed_loop, open_loop, request_of
 
 import lenet
@@ -85,11 +85,7 @@ class Server:
         """Memory of the server's process and of its children, now or (VmHWM) at most."""
         pid = self.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        sizes = []
-        for each in (pid, *children):
-            found = re.search(rf"{field}:\s+(\d+)", Path(f"/proc/{each}/status").read_text())
-            sizes.append(int(found[1]) / 1024 if found else 0.0)
-        return sizes
+        return [memory_of(each, field) for each in (pid, *map(int, children))]
 
     def statuses(self) -> dict[str, int]:
         """How often each status is in the log."""
@@ -313,8 +309,9 @@ def hostile() -> dict[str, Any]:
     """Attack, and check that the server stays small, answers others and lives."""
     with serving("--picture-s", "10") as server:
         good = request_of("/predict", json_body(), kind="application/json")
-        attacks = attack(server.port, good)
+        attacks = attack(server.port, good, server.process.pid)
         peak_mb = server.memory_mb("VmHWM")
+        peak_mb[0] = max(found["server_mb"]["peak"] for found in attacks.values())
         is_alive = server.responds() and server.process.poll() is None
     return {"attacks": attacks, "peak_mb": peak_mb, "is_alive": is_alive}
 

@@ -2,14 +2,18 @@
 
 import io
 import json
+import re
 import socket
 import struct
 import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -222,6 +226,13 @@ def trailers(target: _Target) -> int:
     return target.raw(start + b"X: a\r\n" * (10**8 // 6))
 
 
+def pipelined_requests(target: _Target) -> dict[int, int]:
+    """Send a million small requests on each of 8 connections, each without waiting."""
+    data = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" * 10**6
+    with ThreadPoolExecutor(8) as pool:
+        return dict(Counter(pool.map(target.raw, [data] * 8)))
+
+
 def drip(target: _Target, start: bytes, connections: int, seconds: float) -> dict[int, int]:
     """Hold connections with a byte a second each; return the statuses they end with."""
     open_ones = [target.connect() for _ in range(connections)]
@@ -241,11 +252,21 @@ def drip(target: _Target, start: bytes, connections: int, seconds: float) -> dic
     return statuses
 
 
-def while_asked(target: _Target, good: bytes, attack: Callable[[], Any]) -> dict[str, Any]:
+def memory_of(pid: int, field: str = "VmRSS") -> float:
+    """Memory of a process in MB, now or (VmHWM) at most."""
+    found = re.search(rf"{field}:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
+
+
+def while_asked(
+    target: _Target, good: bytes, attack: Callable[[], Any], server: int
+) -> dict[str, Any]:
     """Attack while a well-behaved client goes on; return what became of both."""
     ended = threading.Event()
     seconds: list[float] = []
     statuses: list[int] = []
+    before_mb = memory_of(server)
+    Path(f"/proc/{server}/clear_refs").write_text("5")  # the peak begins anew
 
     def ask() -> None:
         while not ended.is_set():
@@ -264,6 +285,7 @@ def while_asked(target: _Target, good: bytes, attack: Callable[[], Any]) -> dict
     return {
         "result": result,
         "seconds": took,
+        "server_mb": {"before": before_mb, "peak": memory_of(server, "VmHWM")},
         "others": {
             "asked": len(statuses),
             "answered": statuses.count(200),
@@ -272,8 +294,14 @@ def while_asked(target: _Target, good: bytes, attack: Callable[[], Any]) -> dict
     }
 
 
-def attack(port: int, good: bytes) -> dict[str, Any]:
-    """Attack in every way; return what became of each, and of a good client meanwhile."""
+def attack(port: int, good: bytes, server: int) -> dict[str, Any]:
+    """Attack in every way; return what became of each, and of a good client meanwhile.
+
+    Args:
+        port: Of the server.
+        good: A request that must be answered all the while.
+        server: Its process.
+    """
     target = _Target(port)
     jobs: dict[str, Callable[[], Any]] = {
         name: partial(target.post, path, body, kind, **headers)
@@ -284,7 +312,8 @@ def attack(port: int, good: bytes) -> dict[str, Any]:
     jobs["body of 1 GB in chunks"] = partial(gigabyte, target, chunked=True)
     jobs["100 MB of headers behind a request in work"] = partial(pipelined_headers, target)
     jobs["100 MB of trailers of a chunked body"] = partial(trailers, target)
+    jobs["8 million pipelined requests"] = partial(pipelined_requests, target)
     jobs["500 connections that drip headers"] = partial(drip, target, HEAD + b"X: ", 500, 14)
     begun = HEAD + b"Content-Length: 1000000\r\n\r\n"
     jobs["200 connections that drip bodies"] = partial(drip, target, begun, 200, 35)
-    return {name: while_asked(target, good, job) for name, job in jobs.items()}
+    return {name: while_asked(target, good, job, server) for name, job in jobs.items()}

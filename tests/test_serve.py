@@ -23,6 +23,7 @@ from PIL import Image
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 
 from lenet.page import build_page, content_security_policy
+from lenet.reading.decode import FORMATS
 from lenet.reading.inference import read_network
 from lenet.reading.reader import Reader
 from lenet.serve import answers
@@ -204,6 +205,17 @@ def test_predict_reads_a_picture_as_the_reader_does(server: Running, seven: Imag
         assert digit.probability == pytest.approx(expected.probability, abs=0.02)
         assert digit.box is not None
         assert found.model == "lenet5"
+
+
+@pytest.mark.parametrize("kind", [*FORMATS, "MPO"])
+def test_a_worker_reads_every_format(server: Running, seven: Image.Image, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    options = {"save_all": True, "append_images": [seven]} if kind == "MPO" else {"exif": exif}
+    buffer = io.BytesIO()
+    seven.save(buffer, kind, **options)
+    answer = server.ask("POST", "/predict", buffer.getvalue(), content_type="image/x")
+    assert answer.json["digits"][0]["label"] == "7"
 
 
 def test_predict_takes_several_pictures_and_keeps_their_order(
@@ -675,6 +687,18 @@ def test_trailers_have_the_limit_of_headers(server: Running, memory: Callable[[]
         connection.sendall(head)
         answer = send_until_ended(connection, b"X: a\r\n" * 1000, 40_000_000)
     assert answer in (b"HTTP/1.1 431", b"")  # a reset may overtake it
+    assert memory() < 8_000_000
+
+
+def test_requests_that_wait_on_a_connection_have_a_limit(
+    server: Running, memory: Callable[[], int]
+) -> None:
+    request = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = b"GET /health HTTP/1.0\r\n\r\n"
+    assert server.talk(request * 99 + last).count(b" 200 OK") == 100
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        answer = send_until_ended(connection, request * 1000, 4_000_000)
+    assert answer in (b"HTTP/1.1 503", b"")  # a reset may overtake it
     assert memory() < 8_000_000
 
 

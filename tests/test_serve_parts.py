@@ -276,24 +276,57 @@ def test_an_empty_key_names_its_variable() -> None:
         read_key(None, "")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells")
-def test_workers_hold_no_secret_and_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+PEEK = """\
+import os, resource, socket
+from lenet.serve import worker
+
+def attempt(function, *arguments):
+    try:
+        function(*arguments)
+    except (OSError, ValueError) as error:
+        return type(error).__name__
+    return "done"
+
+def peek(job, body, classify):
+    return {
+        "environment": sorted(os.environ),
+        "file": attempt(open, job["file"]),
+        "server": attempt(open, f"/proc/{os.getppid()}/environ"),
+        "socket": attempt(socket.socket),
+        "limit": attempt(resource.setrlimit, resource.RLIMIT_NOFILE, (100, 100)),
+    }, b""
+
+worker.JOBS["peek"] = peek
+worker.main()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has these limits")
+def test_a_worker_has_no_key_no_files_and_no_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "peek.py"
+    script.write_text(PEEK)
+    monkeypatch.setattr(workers, "COMMAND", (sys.executable, str(script)))
     monkeypatch.setenv("LENET_API_KEY", "0123456789abcdef")
-    permitted = subprocess.run(["unshare", "-Un", "true"], capture_output=True).returncode == 0
 
     async def classify(images: Floats) -> Floats:
-        return np.zeros((len(images), 2), np.float32)
+        return images
 
-    async def look() -> tuple[bytes, str]:
+    async def run() -> Any:
         pool = WorkerPool(1, classify, limit_s=20, max_wait_s=1)
         async with pool.running():
-            (worker,) = pool._workers
-            folder = Path(f"/proc/{worker.process.pid}")
-            return (folder / "environ").read_bytes(), os.readlink(folder / "ns" / "net")
+            return (await pool.run({"job": "peek", "file": str(script)}, b""))[0]
 
-    environment, network = asyncio.run(look())
-    assert b"LENET" not in environment
-    assert (network != os.readlink("/proc/self/ns/net")) == permitted
+    found = asyncio.run(run())
+    # Python itself sets LC_CTYPE where there is no locale.
+    names = set(found.pop("environment")) - {"LC_CTYPE"}
+    assert names == {"OPENBLAS_NUM_THREADS", "PYTHONPATH"}
+    assert {found[name] for name in ("file", "server", "socket")} == {"OSError"}
+    # Root may raise its limits where there are no user namespaces.
+    permitted = subprocess.run(["unshare", "-Un", "true"], capture_output=True).returncode == 0
+    if os.geteuid() != 0 or permitted:
+        assert found["limit"] == "ValueError"
 
 
 def test_limits_are_more_than_nothing() -> None:

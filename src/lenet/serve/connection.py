@@ -15,6 +15,11 @@ from lenet.serve.problems import raw_response
 from lenet.serve.service import Service
 
 MAX_HEADER_BYTES = 65_536
+MAX_PIPELINED = 100
+"""Requests of one connection that wait for the answer to an earlier one. uvicorn pauses reading
+when one comes in, and reads on after each answer, however many still wait."""
+SLICE_BYTES = 16_384
+"""Parsed at a time, so that a limit is checked before much is above it."""
 LINGER_S = 5.0
 """How long the rest of a refused body is read and thrown away: a client that is still sending
 would not see the answer if its connection were reset."""
@@ -56,12 +61,19 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read, and watch how long headers and refused bodies take."""
-        if self.transport.is_closing():
-            return
+        for start in range(0, len(data), SLICE_BYTES):
+            # Headers that are too long end the connection, at the latest after the answers before.
+            if self.transport.is_closing() or self._header_bytes > MAX_HEADER_BYTES:
+                return
+            self._parse(data[start : start + SLICE_BYTES])
+
+    def _parse(self, data: bytes) -> None:
         self._header_bytes += len(data)
         super().data_received(data)
         if self._header_bytes > MAX_HEADER_BYTES:
             self._end_long_header()
+        elif len(self.pipeline) > MAX_PIPELINED:
+            self._refuse(503, f"more than {MAX_PIPELINED} requests wait on this connection")
         elif not self._is_idle:
             self._stop()
         elif self.cycle is not None and self.cycle.more_body:

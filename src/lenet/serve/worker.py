@@ -1,7 +1,8 @@
 """A process that reads pictures and long JSON for a server: `python -m lenet.serve.worker`.
 
 Frames come on standard input and go out on standard output; the server classifies what a worker
-asks it to. A picture that crashes or stalls a worker costs this process and nothing else.
+asks it to. On Linux it can open no file and no connection. A picture that crashes or stalls a
+worker costs this process and nothing else.
 """
 
 import ctypes
@@ -12,6 +13,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import (
+    Image,
+    MpoImagePlugin,  # noqa: F401  # which Pillow imports when it meets one
+)
 
 from lenet.errors import PictureError
 from lenet.reading.reader import Digit, Number, Reader
@@ -28,11 +33,11 @@ def main() -> None:
     """Answer frames until standard input ends."""
     # Ctrl-C reaches every process of a terminal; the server ends its workers when it is done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _limit_memory()
-    leave_network()
     # What a library prints must not end up between frames.
     frames_out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    _import_all()
+    _give_up_rights()
     run(sys.stdin.buffer, frames_out)
 
 
@@ -68,20 +73,28 @@ def run(incoming: BinaryIO, outgoing: BinaryIO) -> None:
             write_frame(outgoing, {"value": value}, rest)
 
 
-def _limit_memory() -> None:
+def _import_all() -> None:
+    """Import what reading a picture imports, as no file can be opened later."""
+    Image.preinit()
+    page = np.full((60, 60), 240, np.uint8)
+    page[20:40, 28:32] = 10
+    Reader(lambda images: np.zeros((len(images), 2), np.float32), "ab").read_number(page)
+
+
+def _give_up_rights() -> None:
+    """Give up memory, files, connections and processes; on Linux, for good.
+
+    Where the system permits it (containers and hardened kernels may not), also leave the server's
+    user and network namespaces: then root can't raise the limits again, and the memory and
+    environment of the server's user's processes are out of reach. Source: unshare(2).
+    """
     if sys.platform == "linux":
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
-
-
-def leave_network() -> None:
-    """Move this process to user and network namespaces of its own, where the system permits it.
-
-    Linux only. Without permission (a container, a hardened kernel) the worker stays in the
-    server's namespaces. Source: unshare(2).
-    """
-    if sys.platform == "linux":
+        # Nothing new can be opened, no socket either. What is open stays so.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
         new_user, new_network = 0x10000000, 0x40000000
         ctypes.CDLL(None).unshare(new_user | new_network)
 
