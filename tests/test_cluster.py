@@ -19,11 +19,11 @@ import pytest
 
 from lenet.cli import main as cli
 from lenet.errors import ClusterError, DataError, RunError
+from lenet.parallel import connected
 from lenet.results.records import read_study_record
 from lenet.schema import RunRecord
 from lenet.study import SeedTask, run_study
 from lenet.study.on_ray import _keep, _run_there, run_on_ray
-from lenet.study.ray import connected
 from lenet.training.recipe import RECIPES, Recipe
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.autograd import functional
 from torch.func import functional_call, jacrev
 
-from lenet.models import LeNet5_1998
 from lenet.models.lenet5_1998 import (
     RBF,
     FullConnection,
+    LeNet5_1998,
     MapConvolution,
     Subsampling,
     squash,

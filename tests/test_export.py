@@ -29,8 +29,9 @@ from lenet.export.artifact import Artifact
 from lenet.export.browser import find_browsers
 from lenet.export.c_constants import comment_text, float_text, quoted
 from lenet.export.parity import Parity, require_close, require_equal
-from lenet.models import LeNet5, LeNet5_1998
+from lenet.models import LeNet5
 from lenet.models.files import load_model, save_model
+from lenet.models.lenet5_1998 import LeNet5_1998
 from lenet.page.build import read_models
 from lenet.schema import CardScores, ModelCard
 from lenet.serve.classifier import load_classifier

@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from lenet.models import MODELS, LeNet5, LeNet5_1998
+from lenet.models import LeNet5, network_class
+from lenet.models.lenet5_1998 import LeNet5_1998
 
 
 def count(module: nn.Module) -> int:
@@ -107,6 +108,6 @@ def test_wrong_arguments_are_named(arguments: dict[str, object]) -> None:
 
 def test_config_builds_the_same_network() -> None:
     model = LeNet5(5, activation="relu", pooling="max", resize="stretch", ink=2.5)
-    again = MODELS["lenet5"](**model.config())  # type: ignore[arg-type]  # plain values
+    again = network_class("lenet5")(**model.config())
     assert again.config() == model.config()
     assert str(again) == str(model)

@@ -5,9 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import jacrev
 
-from lenet.models import LeNet5_1998
 from lenet.models.files import load_model, save_model
-from lenet.models.lenet5_1998 import RBF, Subsampling, squash, squash_slope
+from lenet.models.lenet5_1998 import RBF, LeNet5_1998, Subsampling, squash, squash_slope
 from lenet.models.rbf_codes import CHARACTERS, DIGIT_CODES, code
 from lenet.schema import ModelCard
 

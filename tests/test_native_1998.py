@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from lenet.data import to_input
 from lenet.errors import LeNetError
-from lenet.models import LeNet5_1998, build_network
+from lenet.models import build_network
+from lenet.models.lenet5_1998 import LeNet5_1998
 from lenet.native.build import FLAGS, NativeUnavailableError, build
 from lenet.native.engine import BatchScores
 from lenet.native.engine_1998 import NativeEngine1998

@@ -24,8 +24,8 @@ from PIL import Image, ImageDraw
 
 from lenet.errors import ExportError
 from lenet.export.browser import Browser, find_browsers
-from lenet.models import MODELS
 from lenet.models.files import save_model
+from lenet.models.lenet5_1998 import LeNet5_1998
 from lenet.page import PageDigits, build_page, content_security_policy
 from lenet.page.build import NUMBERS, PARTS, read_models
 from lenet.reading.decode import read_picture
@@ -106,7 +106,7 @@ def draw_oddities() -> list[Image.Image]:
 def model_1998(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The paper's network, untrained: what it computes can be compared all the same."""
     torch.manual_seed(1998)
-    model = MODELS["lenet5-1998"]()
+    model = LeNet5_1998()
     path = tmp_path_factory.mktemp("models") / "1998.safetensors"
     card = ModelCard(
         model="lenet5-1998",

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from lenet.data import order, to_input
-from lenet.models import LeNet5_1998, build_network
+from lenet.models import build_network
+from lenet.models.lenet5_1998 import LeNet5_1998
 from lenet.training.curvature import estimate_curvature
 from lenet.training.learners import make_learner
 from lenet.training.optimization import MAP, MSE, garbage_penalty, lr_at

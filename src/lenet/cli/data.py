@@ -5,24 +5,104 @@ stdout holds the result, stderr all else. What a verb needs is imported inside i
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from lenet.cli.options import (
-    BenchOptions,
-    DataOptions,
-    EnvOptions,
-    RecipesOptions,
-    ReportOptions,
-    parse,
-)
+import tyro
+from tyro.conf import Positional
+
+from lenet.cli.options import DatasetName, Folder, parse
 from lenet.errors import RecipeError
 from lenet.schema import to_json
 from lenet.training.recipe import RECIPES, SUMMARIES, Recipe
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Draw the figures and the report of a finished run again.
+
+    Examples:
+      lenet report runs/default-seed0
+    """
+
+    run: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Run directory."""
+    data_dir: Folder = None
+    """As for `lenet train`."""
+    json: bool = False
+    """Print where the report is as one JSON object."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """Measure the speed of this machine's engines, in turns.
+
+    Examples:
+      lenet bench
+      lenet bench --num-images 60000 --rounds 3    # whole epochs; minutes
+    The last line is one JSON object.
+    """
+
+    num_images: int = 6000
+    """Training images of one timed pass."""
+    batch_size: int = 32
+    """Images a training step."""
+    threads: int = 0
+    """CPU threads of every contestant; 0 for one a core."""
+    rounds: int = 5
+    """How often each contestant takes its turn."""
+    data_dir: Folder = None
+    """As for `lenet train`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Fetch, list or verify the data sets.
+
+    Examples:
+      lenet data fetch
+      lenet data list
+      lenet data verify fashion-mnist --data-dir ~/data/FashionMNIST/raw
+    """
+
+    action: Positional[Literal["fetch", "list", "verify"]]
+    """What to do."""
+    dataset: Positional[DatasetName] = "mnist"
+    """Which data set; `list` shows all."""
+    data_dir: Folder = None
+    """Folder to look in before the cache; LENET_DATA does the same."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipesOptions:
+    """Show the named recipes.
+
+    Examples:
+      lenet recipes
+      lenet recipes --json
+    """
+
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvOptions:
+    """Show versions and machine, for a bug report.
+
+    Examples:
+      lenet env
+      lenet env --json
+    """
+
+    json: bool = False
+    """Print one JSON object."""
 
 
 def _print_json(value: Any) -> None:

@@ -6,16 +6,85 @@ stdout holds the result, stderr all else. What a verb needs is imported inside i
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from lenet.cli.options import EvaluateOptions, ExportOptions, parse
+import tyro
+from tyro.conf import Positional
+
+from lenet.cli.options import Folder, Split, parse
 from lenet.errors import RecipeError
 from lenet.schema import to_json
 
 if TYPE_CHECKING:
     from lenet.data.digits import Digits
     from lenet.schema import ModelCard, Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """Score a run or a model file on a split, or on your own pictures.
+
+    Examples:
+      lenet evaluate runs/default-seed0
+      lenet evaluate pretrained --images my-digits/    # a subfolder for each label
+      lenet evaluate model.safetensors --split train --json
+    """
+
+    model: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN|MODEL")]
+    """Run directory, a model file that lenet wrote, or `pretrained`, the package's own."""
+    images: Annotated[Path | None, tyro.conf.arg(metavar="DIR|CSV")] = None
+    """Pictures in a subfolder for each label, or a CSV with columns path and label."""
+    split: Split = "test"
+    """Which images; val is the part that the run cut from its training images."""
+    device: str = "auto"
+    """As for `lenet train`."""
+    engine: Literal["auto", "native", "torch"] = "auto"
+    """As for `lenet train`."""
+    data_dir: Folder = None
+    """As for `lenet train`."""
+    json: bool = False
+    """Print the scores as one JSON object."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """Write a model in another format, compared with its source before it is kept.
+
+    Examples:
+      lenet export runs/default-seed0 --to onnx
+      lenet export runs/default-seed0 --to c --c-type int8 --out firmware/digits.c
+      lenet export runs/default-seed0 --to html --with-1998 runs/lecun1998-seed0
+      lenet export model.safetensors --to triton --out models --json
+    A JSON file beside the export says what was measured.
+    """
+
+    model: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN|MODEL")]
+    """Run directory, a model file that lenet wrote, or `pretrained`: that of the package."""
+    to: Literal["onnx", "torch", "int8", "html", "c", "triton", "mlflow"]
+    """ONNX, a torch.export program, ONNX in 8 bits, a page in which one draws and watches, C99
+    source, a model repository for Triton, or an MLflow model."""
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: beside the model file)"),
+    ] = None
+    """File to write; for triton and mlflow a folder."""
+    overwrite: bool = False
+    """Take the place of an export that is there."""
+    c_type: Literal["float", "int8"] = "float"
+    """What C code computes with."""
+    opset: int = 18
+    """Version of the ONNX operators, for onnx and triton: an older one for an older runtime."""
+    min_agreement: float = 0.999
+    """Labels that an export in 8 bits must share with its source on the test images, 0 to 1; its
+    accuracy may differ by half of what is left to 1."""
+    with_1998: Annotated[Path | None, tyro.conf.arg(metavar="RUN|MODEL")] = None
+    """For html: a run of the paper's network (`lenet train lecun1998`), shown beside the first."""
+    data_dir: Folder = None
+    """As for `lenet train`."""
+    json: bool = False
+    """Print the export's record as one JSON object."""
 
 
 def evaluate(arguments: Sequence[str]) -> int:

@@ -11,10 +11,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from lenet.cli.options import PredictOptions, ReadOptions, fill_in, parse
+import tyro
+from tyro.conf import Positional
+
+from lenet.cli.options import fill_in, parse
 from lenet.errors import LeNetError, PictureError
 from lenet.reading.decode import SUFFIXES, Source, walk
 from lenet.reading.limits import MAX_BYTES
@@ -24,6 +28,66 @@ from lenet.schema import to_json
 
 MAX_STEP_ROWS = 50
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions:
+    """Read the digit in each picture; a model comes with the package.
+
+    Examples:
+      lenet predict seven.jpg scans/
+      lenet predict photo.jpg --show-steps steps.png
+      lenet predict scans/ --csv > labels.csv
+      curl -s https://example.org/7.png | lenet predict - --json
+      lenet predict scans/ digits.parquet --out labels/ --ray
+    """
+
+    pictures: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="PICTURE...")]
+    """Files, folders, or - for standard input."""
+    model: Annotated[Path | None, tyro.conf.arg(metavar="RUN|FILE")] = None
+    """Another model than the package's own."""
+    reject: float = 0.0
+    """Give no label below this probability, 0 to 1."""
+    csv: bool = False
+    """Print a table of comma-separated values."""
+    json: bool = False
+    """Print one JSON object a line."""
+    show_steps: Annotated[Path | None, tyro.conf.arg(metavar="PNG")] = None
+    """Draw what each step made of each picture."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Write Parquet files into this folder instead, and go on with them if the command was stopped;
+    PICTURE may then be Parquet files too. Needs lenet[cluster]."""
+    column: str = "image"
+    """Of the pictures in Parquet files: their bytes, or a struct with a field `bytes`."""
+    jobs: int = 0
+    """With --out: processes side by side; 0 for one a core."""
+    ray: Annotated[str | None, tyro.conf.arg(metavar="[ADDRESS]")] = None
+    """With --out: read on a Ray cluster (`auto`: that which runs here); without an address, on one
+    of this machine's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """Read the number, or the lines of numbers, in each picture.
+
+    Examples:
+      lenet read amount.jpg meters/
+      lenet read page.png --json
+      lenet read amount.jpg --method sweep
+    """
+
+    pictures: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="PICTURE...")]
+    """Files, folders, or - for standard input."""
+    model: Annotated[Path | None, tyro.conf.arg(metavar="RUN|FILE")] = None
+    """Another model than the package's own."""
+    method: Literal["segment", "sweep"] = "segment"
+    """Cut the ink and find the best string, or sweep the network over each line."""
+    reject: float = 0.0
+    """Give no number below this probability, 0 to 1."""
+    csv: bool = False
+    """Print a table of comma-separated values."""
+    json: bool = False
+    """Print one JSON object a line."""
 
 
 def predict(arguments: Sequence[str]) -> int:

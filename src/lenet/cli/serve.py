@@ -9,11 +9,14 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from lenet.cli.options import ServeOptions, parse
+import tyro
+
+from lenet.cli.options import parse
 from lenet.errors import LeNetError, install_hint
 
 if TYPE_CHECKING:
@@ -23,6 +26,56 @@ KEY_VARIABLE = "LENET_API_KEY"
 MAX_WORKERS = 64
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """Serve a model over HTTP: pictures, pixels and tensors in, labels out.
+
+    Examples:
+      lenet serve                              the package's own model on this machine alone
+      lenet serve --model runs/default-seed0 --port 8080
+      LENET_API_KEY=$(openssl rand -hex 16) lenet serve --host 0.0.0.0
+      curl -F picture=@seven.png http://127.0.0.1:8000/predict
+    Standard output has a JSON object a line for each request. Ctrl-C or SIGTERM ends the server
+    once it has answered what it has accepted.
+    """
+
+    model: Annotated[Path | None, tyro.conf.arg(metavar="RUN|FILE")] = None
+    """Another model than the package's own."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for every one of this machine."""
+    port: int = 8000
+    """Port to listen on; 0 for any that is free."""
+    engine: Literal["auto", "native", "onnxruntime", "torch", "numpy"] = "auto"
+    """Who computes: auto takes the first of compiled kernels, ONNX Runtime, numpy that is here."""
+    workers: int = 0
+    """Processes that read pictures; 0 for one a core."""
+    api_key_file: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """File with the key that clients must send; or the variable LENET_API_KEY."""
+    cors_origins: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ORIGIN...")] = ()
+    """Web origins whose pages may use this server, such as https://example.org."""
+    max_body_mb: float = 20.0
+    """Largest request, in millions of bytes."""
+    max_images: int = 1024
+    """Most 28x28 images of a request."""
+    max_pictures: int = 16
+    """Most pictures of a request."""
+    max_requests: int = 256
+    """Most requests in work at a time; more are told to come again."""
+    max_connections: int = 1024
+    """Most connections at a time."""
+    rate: float = 0.0
+    """Requests a second that one client may make; 0 for any number."""
+    trusted_proxies: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ADDRESS...")] = ()
+    """Addresses of reverse proxies whose X-Forwarded-For names the client, for --rate and the log;
+    without it every user behind a proxy counts as one client."""
+    picture_s: float = 10.0
+    """Longest time for one picture, in seconds."""
+    drain_s: float = 30.0
+    """Longest time to answer what was accepted, once told to end."""
+    access_log: bool = True
+    """Write a line for each request; --no-access-log for none."""
 
 
 def serve(arguments: Sequence[str]) -> int:

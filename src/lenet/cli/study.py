@@ -5,15 +5,86 @@ stdout holds the result, stderr all else.
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from lenet.cli.options import CompareOptions, StudyOptions, fill_in, parse, parse_with_recipe
+import tyro
+from tyro.conf import Positional
+
+from lenet.cli.options import Folder, RecipeName, Settings, fill_in, parse, parse_with_recipe
 from lenet.errors import RecipeError
 from lenet.schema import StudyRecord, SweepRecord, to_json
+from lenet.training.recipe import RECIPES
 
 RUNS_FOLDER = Path("runs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """Train a recipe under many seeds and summarize.
+
+    Examples:
+      lenet study default --seeds 10
+      lenet study report --seeds 10 --out studies/report
+      lenet study fast --sweep lr=1e-3,2e-3,4e-3 --seeds 5
+
+    Run again with the same arguments, it goes on with what is missing.
+    """
+
+    recipe: RecipeName = ""
+    """Named recipe; every field of it is a flag below."""
+    seeds: int = 10
+    """How many seeds."""
+    first_seed: int = 0
+    """The first of them; the others follow."""
+    sweep: Annotated[
+        tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="FIELD=V,V,...")
+    ] = ()
+    """Vary a field of the recipe, and compare on validation images, not on the test images (10,000
+    are cut off unless --num-val says otherwise); given twice, every combination."""
+    jobs: int = 0
+    """Runs side by side; 0 for one a core, or one at a time on a GPU."""
+    ray: Annotated[str | None, tyro.conf.arg(metavar="[ADDRESS]")] = None
+    """Put the runs on a Ray cluster (`auto`: that which runs here); without an address, on one of
+    this machine's own. Needs lenet[cluster]; --jobs does not count then."""
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="DIR", help_behavior_hint="(default: runs/study-RECIPE or runs/sweep-RECIPE)"
+        ),
+    ] = None
+    """Folder of the study."""
+    device: str = "auto"
+    """As for `lenet train`."""
+    engine: Literal["auto", "native", "torch"] = "auto"
+    """As for `lenet train`."""
+    data_dir: Folder = None
+    """As for `lenet train`."""
+    quiet: bool = False
+    """Show no progress."""
+    json: bool = False
+    """Print the study's record as one JSON object."""
+    settings: Settings = field(default_factory=lambda: RECIPES["default"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """Say whether one recipe is better than another on the test images.
+
+    Examples:
+      lenet compare runs/study-default runs/study-fast
+      lenet compare runs/default-seed0 runs/fast-seed0
+    Studies are paired over the seeds they share, runs over the test images (McNemar's test).
+    """
+
+    a: Annotated[Positional[Path], tyro.conf.arg(metavar="STUDY|RUN")]
+    """A study's folder or record, or a run directory."""
+    b: Annotated[Positional[Path], tyro.conf.arg(metavar="STUDY|RUN")]
+    """What to compare it with."""
+    json: bool = False
+    """Print the comparison as one JSON object."""
 
 
 def study(arguments: Sequence[str]) -> int:

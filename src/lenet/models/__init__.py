@@ -5,19 +5,23 @@ from typing import TYPE_CHECKING
 import torch
 
 from lenet.models.lenet5 import LeNet5
-from lenet.models.lenet5_1998 import LeNet5_1998
+from lenet.models.network import Network
 
 if TYPE_CHECKING:
     from lenet.training.recipe import Recipe
 
-Network = LeNet5 | LeNet5_1998
+__all__ = ["MODELS", "LeNet5", "Network", "build_network", "network_class"]
 
-MODELS: dict[str, type[LeNet5] | type[LeNet5_1998]] = {
-    "lenet5": LeNet5,
-    "lenet5-1998": LeNet5_1998,
-}
+MODELS = ("lenet5", "lenet5-1998")
 
-__all__ = ["MODELS", "LeNet5", "LeNet5_1998", "Network", "build_network"]
+
+def network_class(name: str) -> type[Network]:
+    """Return the class of a name in `MODELS`; that of 1998 is loaded when first asked for."""
+    if name == "lenet5":
+        return LeNet5
+    from lenet.models.lenet5_1998 import LeNet5_1998
+
+    return LeNet5_1998
 
 
 def build_network(recipe: "Recipe", seed: int, *, num_classes: int = 10) -> Network:
@@ -29,6 +33,8 @@ def build_network(recipe: "Recipe", seed: int, *, num_classes: int = 10) -> Netw
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if recipe.model == "lenet5-1998":
+            from lenet.models.lenet5_1998 import LeNet5_1998
+
             return LeNet5_1998(
                 num_classes,
                 connections=recipe.connections,

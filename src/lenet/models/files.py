@@ -13,7 +13,7 @@ from torch import nn
 
 from lenet.errors import CheckpointError
 from lenet.files import replacing
-from lenet.models import MODELS, Network
+from lenet.models import Network, network_class
 from lenet.schema import ModelCard, decode_card, encode_card
 
 MODEL_FILE = "model.safetensors"
@@ -76,7 +76,7 @@ def load_model(path: Path) -> tuple[Network, ModelCard]:
                     "`lenet` key"
                 )
             card = decode_card(header, path)
-            model = MODELS[card.model](**card.config)
+            model = network_class(card.model)(**card.config)
             wanted = model.state_dict()
             if names != set(wanted):
                 raise CheckpointError(

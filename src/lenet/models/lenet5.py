@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lenet.models.network import Network, check_pixels
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh,
     "relu": nn.ReLU,
@@ -21,29 +23,7 @@ FIELD = 32
 can lie in the middle of a C1 unit's window. Source: LeCun et al. 1998, section II.B."""
 
 
-OVERSHOOT = 0.1
-"""How far beyond [0, 1] a pixel may lie, as some resampling makes it."""
-
-
-def check_pixels(x: Tensor, model: nn.Module) -> None:
-    """Refuse pixels that are not in [0, 1], of a model in evaluation mode.
-
-    Not checked in training mode, nor while a graph is captured (torch.compile, torch.export).
-
-    Raises:
-        ValueError: They are bytes in 0..255, or standardized.
-    """
-    if model.training or torch.compiler.is_compiling() or not x.numel():
-        return
-    low, high = (float(value) for value in torch.aminmax(x.detach()))
-    if not (low >= -OVERSHOOT and high <= 1 + OVERSHOOT):
-        raise ValueError(
-            f"`x` has values from {low:.4g} to {high:.4g}; expected pixels in [0, 1], 1 = ink: "
-            "divide bytes by 255, and do not standardize (the network scales its input itself)"
-        )
-
-
-class LeNet5(nn.Module):
+class LeNet5(Network):
     """LeNet-5 with 61,706 parameters: a convolutional feature extractor and a classifier.
 
     Example:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lenet.models.lenet5 import check_pixels
+from lenet.models.network import Network, check_pixels
 from lenet.models.rbf_codes import DIGIT_CODES
 
 A, S = 1.7159, 2 / 3
@@ -137,7 +137,7 @@ class RBF(nn.Module):
         return ((x.unsqueeze(1) - codes) ** 2).sum(2)
 
 
-class LeNet5_1998(nn.Module):  # noqa: N801  # the year is part of the name
+class LeNet5_1998(Network):  # noqa: N801  # the year is part of the name
     """The paper's LeNet-5: 60,000 trainable parameters, 340,908 connections.
 
     Example:

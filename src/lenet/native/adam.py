@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from lenet.native.library import AdamSettings, load_kernels
+from lenet.native.engine import AdamSettings, load_kernels
 
 
 @dataclass

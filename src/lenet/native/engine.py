@@ -13,11 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from lenet.models import LeNet5, Network
-from lenet.native.adam import NativeAdam
-from lenet.native.build import NativeUnavailableError
-from lenet.native.library import Images, TenPointers, load_kernels
+from lenet.native.build import NativeUnavailableError, load_library
 
 if TYPE_CHECKING:
+    from lenet.native.adam import NativeAdam
     from lenet.native.engine_1998 import NativeEngine1998
 
 ACTIVATIONS = {"tanh": 0, "relu": 1, "silu": 2}
@@ -26,6 +25,58 @@ MAX_CLASSES = 64
 OUT_OF_MEMORY = -3
 
 FIELDS, PIXELS, BYTES = range(3)
+
+TenPointers = ctypes.c_void_p * 10
+
+
+class Images(ctypes.Structure):
+    """A batch as `struct Images` of the kernels describes it."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("format", ctypes.c_int32),
+        ("background", ctypes.c_float),
+        ("span", ctypes.c_float),
+    )
+
+
+class AdamSettings(ctypes.Structure):
+    """What a step of Adam needs beside the tensors, as `struct Adam` of the kernels."""
+
+    _fields_ = (
+        ("lr", ctypes.c_float),
+        ("beta1", ctypes.c_float),
+        ("beta2", ctypes.c_float),
+        ("eps", ctypes.c_float),
+        ("weight_decay", ctypes.c_float),
+        ("correction1", ctypes.c_float),
+        ("correction2", ctypes.c_float),
+        ("decoupled", ctypes.c_int32),
+    )
+
+
+def load_kernels() -> ctypes.CDLL:
+    """Return the compiled kernels, with the types of their functions declared.
+
+    Raises:
+        NativeUnavailableError: They can't be had here.
+    """
+    library = load_library("kernels")
+    pointer, integer, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_long
+    library.lenet5_train.argtypes = [
+        ctypes.POINTER(Images), pointer, long, TenPointers, TenPointers, integer, integer,
+        integer, ctypes.c_float, integer, pointer, ctypes.c_double * 3,
+    ]  # fmt: skip
+    library.lenet5_infer.argtypes = [
+        ctypes.POINTER(Images), long, TenPointers, pointer, integer, integer, integer, integer,
+    ]  # fmt: skip
+    tensors = (integer, pointer, pointer, pointer, pointer, pointer)
+    library.lenet5_adam.argtypes = (ctypes.POINTER(AdamSettings), *tensors, integer)
+    library.lenet5_learn.argtypes = (
+        ctypes.POINTER(Images), pointer, long, integer, integer, integer, ctypes.c_float, integer,
+        ctypes.c_double * 3, ctypes.POINTER(AdamSettings), *tensors,
+    )  # fmt: skip
+    return library
 
 
 class BatchScores(NamedTuple):
@@ -113,7 +164,7 @@ class NativeEngine:
         )
         return self._read_scores(status, len(x))
 
-    def learn(self, x: Tensor, labels: Tensor, optimizer: NativeAdam) -> BatchScores:
+    def learn(self, x: Tensor, labels: Tensor, optimizer: "NativeAdam") -> BatchScores:
         """Do a batch's whole step: `loss_and_gradients` and `optimizer.step`, to the bit.
 
         In one call where the optimizer is of this model's parameters alone, which spares what
@@ -235,8 +286,10 @@ def load_engine(
     """
     if isinstance(model, LeNet5):
         return NativeEngine(model, label_smoothing=label_smoothing, num_threads=num_threads)
+    from lenet.models.lenet5_1998 import LeNet5_1998
     from lenet.native.engine_1998 import NativeEngine1998
 
+    assert isinstance(model, LeNet5_1998)
     if label_smoothing:
         raise NativeUnavailableError("those of lenet5-1998 know no label smoothing")
     return NativeEngine1998(model, garbage=garbage)

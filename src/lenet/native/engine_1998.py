@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lenet.models import LeNet5_1998
+from lenet.models.lenet5_1998 import LeNet5_1998
 from lenet.native.build import NativeUnavailableError, load_library
 from lenet.native.engine import BatchScores
 

@@ -27,10 +27,9 @@ from filelock import FileLock, Timeout
 from lenet import __version__
 from lenet.errors import ClusterError, LeNetError, PictureError, RunError, install_hint
 from lenet.files import remove_temporaries, replacing, write_text
-from lenet.parallel import num_cores, worker_pool
+from lenet.parallel import connected, num_cores, reason_of, worker_pool
 from lenet.reading.batch_units import Source, Unit, cut_units, find_sources, pictures_of
 from lenet.reading.reader import PRETRAINED, Digit, Reader, describe_digit
-from lenet.study.ray import connected, reason_of
 
 MANIFEST_FILE = "_manifest.json"
 """Underscores, so that those who read a folder of Parquet files pass over it."""

@@ -1,7 +1,5 @@
 """Read people's pictures of digits: from a file to a label with its probability."""
 
-# Over 300 lines: what can be read, and the one class that reads it.
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -320,7 +318,6 @@ def _with_torch(kind: type[Reader], path: Path) -> Reader:
     import torch
 
     from lenet.models.files import load_model
-    from lenet.results.scores import compute_logits
 
     torch.set_num_threads(1)
     model, card = load_model(path)
@@ -328,7 +325,11 @@ def _with_torch(kind: type[Reader], path: Path) -> Reader:
         raise CheckpointError(f"{path}: takes {model.in_channels} channels; pictures are grey")
 
     def logits(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = compute_logits(model, torch.from_numpy(images)).numpy()
+        with torch.inference_mode():
+            parts = [
+                model(x.unsqueeze(1) / 255) for x in torch.split(torch.from_numpy(images), 1000)
+            ]
+        found: NDArray[np.float32] = torch.cat(parts).numpy()
         return found
 
     return kind(logits, card.classes, temperature=card.temperature)

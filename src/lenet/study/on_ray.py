@@ -11,9 +11,9 @@ from typing import Any
 
 from lenet.errors import LeNetError, RunError
 from lenet.files import write_bytes
+from lenet.parallel import connected, reason_of
 from lenet.results.records import RECORD_FILE
 from lenet.schema import RunRecord
-from lenet.study.ray import connected, reason_of
 from lenet.study.tasks import LOSSES_OF_ONE_SEED, Outcome, SeedTask, run_task
 
 MAX_RETRIES = 20
@@ -25,7 +25,7 @@ def run_on_ray(tasks: Sequence[SeedTask], address: str) -> Generator[Outcome]:
 
     Args:
         tasks: On a GPU if their device asks for CUDA, a core each otherwise.
-        address: As for `lenet.study.ray.connected`.
+        address: As for `lenet.parallel.connected`.
 
     Raises:
         ClusterError: There is no such cluster.

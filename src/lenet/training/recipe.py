@@ -1,7 +1,5 @@
 """What to run: one frozen dataclass of plain values, and the named recipes as data."""
 
-# Over 300 lines: the fields, what they allow and the named recipes are read side by side.
-
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Literal, get_args, get_origin
 

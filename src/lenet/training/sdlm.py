@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lenet.data.digits import order, to_input
-from lenet.models import LeNet5_1998, Network
+from lenet.models import Network
+from lenet.models.lenet5_1998 import LeNet5_1998
 from lenet.training.curvature import CURVATURE_PATTERNS, estimate_curvature
 from lenet.training.learners import NativeLearner, Tally, TorchLearner
 from lenet.training.optimization import LOSSES, garbage_penalty
