@@ -176,22 +176,6 @@ def test_standard_input_is_read_without_torch(folder: Path) -> None:
     assert found.stderr.strip() == b"False 1"
 
 
-@pytest.mark.parametrize("verb", ["predict", "read"])
-def test_a_damaged_tiff_is_one_line_whatever_libtiff_says(verb: str, folder: Path) -> None:
-    path = folder / "fax.tif"
-    Image.new("1", (60, 50)).save(path, compression="group4")
-    with Image.open(path) as image:
-        place, length = image.tag_v2[273][0], image.tag_v2[279][0]  # type: ignore[attr-defined]
-    data = bytearray(path.read_bytes())
-    data[place : place + length] = b"\1" * length
-    path.write_bytes(data)
-    command = [sys.executable, "-m", "lenet", verb, str(path), str(folder / "none.png")]
-    found = subprocess.run(command, capture_output=True, text=True)
-    assert found.returncode == 1
-    assert len((found.stdout + found.stderr).splitlines()) == 2, found.stderr
-    assert "none.png: can't be read" in found.stderr
-
-
 TABLES = {
     "a byte order mark": b"\xef\xbb\xbfpath,label\n7/a.png,7\n",
     "semicolons": b"path;label\n7/a.png;7\n",

@@ -4,18 +4,15 @@ The verbs are in other modules, and only that of the verb called is imported: `l
 before the argument parser, let alone torch, has loaded.
 """
 
-import _thread
 import errno
 import logging
 import os
 import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from types import FrameType
+from types import ModuleType
 
 from lenet import __version__
 from lenet.errors import LeNetError
@@ -47,6 +44,8 @@ MODULES = {
     "compare": "lenet.cli.study",
 }
 """Where the verbs are that `lenet.cli.data` does not have."""
+
+NEED_TORCH = ("train", "evaluate", "export", "serve", "study", "bench", "env", "report")
 
 OVERVIEW = """\
 usage: lenet COMMAND [OPTIONS]
@@ -98,10 +97,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
-        with _no_interrupt_inside_imports(is_process=argv is None):
-            module = import_module(MODULES.get(arguments[0], "lenet.cli.data"))
-            status: int = getattr(module, arguments[0])(arguments[1:])
-            sys.stdout.flush()
+        module = _load(arguments, is_process=argv is None)
+        status: int = getattr(module, arguments[0])(arguments[1:])
+        sys.stdout.flush()
     except LeNetError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return EXIT_ERROR
@@ -127,46 +125,20 @@ def _end_output() -> int:
     return EXIT_ERROR
 
 
-@contextmanager
-def _no_interrupt_inside_imports(*, is_process: bool) -> Iterator[None]:
-    """Let Ctrl-C wait while a module loads; after the last command of a process, end it silently.
+def _load(arguments: Sequence[str], *, is_process: bool) -> ModuleType:
+    """Import what a verb needs; Ctrl-C meanwhile ends the process at once and in silence.
 
-    A KeyboardInterrupt raised there is lost if the module catches what its own imports raise, and
-    ends the process with an abort if it comes up in torch's C++ initialization.
+    A KeyboardInterrupt inside an import may be swallowed by it, and aborts the process in torch's
+    C++ initialization.
     """
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        while frame is not None:
-            if frame.f_code.co_filename.startswith("<frozen importlib"):
-                retry = threading.Timer(0.02, _interrupt_main_thread)
-                retry.daemon = True
-                retry.start()
-                return
-            frame = frame.f_back
-        raise KeyboardInterrupt
-
-    # Whoever has a handler of their own keeps it; only the main thread may set one.
-    ours = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
-    if ours:
-        signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        if ours:
-            # Python's own handler would print a traceback of the interpreter's shutdown.
-            after = signal.SIG_DFL if is_process else signal.default_int_handler
-            signal.signal(signal.SIGINT, after)
-
-
-def _interrupt_main_thread() -> None:
-    if sys.platform == "win32":
-        _thread.interrupt_main()
-    else:
-        # A real signal also ends a system call.
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    if is_process:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if arguments[0] in NEED_TORCH and not {"-h", "--help"} & set(arguments):
+        import_module("torch")
+    module = import_module(MODULES.get(arguments[0], "lenet.cli.data"))
+    if is_process:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return module
 
 
 def printable(text: str) -> str:

@@ -10,7 +10,6 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -258,31 +257,6 @@ def _table_line(row: dict[str, Any]) -> str:
     return f"{label}  {best}{row['probability']:>6.1%}   then {second:<12}  {shown(row['path'])}"
 
 
-@contextmanager
-def _quiet_decoders() -> Iterator[None]:
-    """Keep stderr to a line a picture: libtiff's C code says more there of a damaged one."""
-    own = sys.stderr
-    try:
-        saved = os.dup(2)
-    except OSError:  # it is closed
-        yield
-        return
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    os.close(null)
-    try:
-        with open(saved, "w", encoding="utf-8", errors="backslashreplace", buffering=1) as file:
-            if own is sys.__stderr__:
-                sys.stderr = file
-            try:
-                yield
-            finally:
-                sys.stderr = own
-                os.dup2(saved, 2)
-    finally:
-        own.flush()
-
-
 def _read_all(
     names: Iterable[str], read: Callable[[Source], T]
 ) -> Iterator[tuple[str, T | Exception]]:
@@ -297,7 +271,7 @@ def _read_all(
         except LeNetError as error:
             return name, error
 
-    with _quiet_decoders(), ThreadPoolExecutor(num_workers) as pool:
+    with ThreadPoolExecutor(num_workers) as pool:
         for name, source in _find(names):
             if isinstance(source, Exception):
                 while waiting:
