@@ -358,23 +358,6 @@ def test_a_triton_repository_has_the_layout_and_fields_that_triton_reads(
     assert json.loads((model.parent / "triton" / "export.json").read_text())["kind"] == "triton"
 
 
-def test_an_mlflow_model_names_its_file_loader_and_signature(save: Callable[..., Path]) -> None:
-    model = save()
-    export_model(model, "mlflow")
-    folder = model.parent / "mlflow"
-    found = json.loads((folder / "MLmodel").read_text())
-    flavor = found["flavors"]["python_function"]
-    assert flavor["loader_module"] == "mlflow.onnx"
-    assert (folder / flavor["data"]).is_file()
-    (inputs,) = json.loads(found["signature"]["inputs"])
-    assert inputs["tensor-spec"] == {"dtype": "float32", "shape": [-1, 1, 28, 28]}
-    assert found["metadata"]["parity"]["label_agreement"] == 1
-    assert "onnxruntime==" in (folder / "requirements.txt").read_text()
-    _, x = read_test()
-    logits = source_logits(model, x)
-    torch.testing.assert_close(run_onnx(folder / flavor["data"], x), logits, rtol=0, atol=1e-4)
-
-
 @pytest.mark.parametrize("config", [{}, {"resize": "stretch", "activation": "silu"}])
 @pytest.mark.parametrize("is_run", [True, False])
 def test_a_page_is_run_in_a_browser_where_there_is_one(
@@ -510,17 +493,17 @@ def test_a_folder_is_replaced_whole_if_an_export_wrote_it(
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "precious").touch()
     with pytest.raises(ExportError, match="not an export"):
-        export_model(model, "mlflow", out=tmp_path / "mine", overwrite=True)
+        export_model(model, "triton", out=tmp_path / "mine", overwrite=True)
     assert names(tmp_path / "mine") == {"precious"}
-    export_model(model, "mlflow", out=tmp_path / "there")
-    graph = (tmp_path / "there" / "model.onnx").read_bytes()
+    export_model(model, "triton", out=tmp_path / "there")
+    graph = (tmp_path / "there" / "lenet5" / "1" / "model.onnx").read_bytes()
     (tmp_path / "there" / "stale").touch()
     with pytest.raises(ExportError, match="--overwrite"):
-        export_model(model, "mlflow", out=tmp_path / "there")
-    export_model(model, "mlflow", out=tmp_path / "there", overwrite=True)
+        export_model(model, "triton", out=tmp_path / "there")
+    export_model(model, "triton", out=tmp_path / "there", overwrite=True)
     assert "stale" not in names(tmp_path / "there")
     # Equal models are equal files.
-    assert (tmp_path / "there" / "model.onnx").read_bytes() == graph
+    assert (tmp_path / "there" / "lenet5" / "1" / "model.onnx").read_bytes() == graph
     assert not list(tmp_path.glob(".*"))
 
 

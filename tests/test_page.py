@@ -23,7 +23,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from lenet.errors import ExportError
-from lenet.export.browser import Browser, find_browsers
+from lenet.export.browser import find_browsers, run_page
 from lenet.models.files import save_model
 from lenet.models.lenet5_1998 import LeNet5_1998
 from lenet.page import PageDigits, build_page, content_security_policy
@@ -261,17 +261,11 @@ def test_every_script_is_in_the_page_and_small() -> None:
 
 
 @needs_chromium
-def test_a_browser_is_asked_without_a_driver(page_file: Path, tmp_path: Path) -> None:
+def test_a_page_is_run_without_a_driver(page_file: Path, tmp_path: Path) -> None:
     assert CHROMIUM is not None
-    with Browser(CHROMIUM) as browser:
-        browser.open(page_file)
-        assert browser.evaluate("lenet.SIDE ** 2") == 784
-        with pytest.raises(ExportError, match="no such thing"):
-            browser.evaluate("(() => { throw new Error('no such thing') })()")
-        with pytest.raises(ExportError, match="can't open"):
-            browser.open(tmp_path / "none.html")
-        browser.open(page_file)
-        assert browser.evaluate("document.querySelectorAll('.bar').length") == 10
+    assert run_page(CHROMIUM, page_file, "`${lenet.SIDE ** 2} & <`") == "784 & <"
+    with pytest.raises(ExportError, match="did not compute"):
+        run_page(CHROMIUM, page_file, "noSuchThing()")
 
 
 @needs_chromium

@@ -62,14 +62,14 @@ class ExportOptions:
 
     model: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN|MODEL")]
     """Run directory, a model file that lenet wrote, or `pretrained`: that of the package."""
-    to: Literal["onnx", "torch", "int8", "html", "c", "triton", "mlflow"]
+    to: Literal["onnx", "torch", "int8", "html", "c", "triton"]
     """ONNX, a torch.export program, ONNX in 8 bits, a page in which one draws and watches, C99
-    source, a model repository for Triton, or an MLflow model."""
+    source, or a model repository for Triton."""
     out: Annotated[
         Path | None,
         tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: beside the model file)"),
     ] = None
-    """File to write; for triton and mlflow a folder."""
+    """File to write; for triton a folder."""
     overwrite: bool = False
     """Take the place of an export that is there."""
     c_type: Literal["float", "int8"] = "float"

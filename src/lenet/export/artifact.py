@@ -38,8 +38,6 @@ class Artifact:
     """Loads what is on the disk now."""
     annotate: Callable[[Mapping[str, Any]], None]
     """Writes facts (plain values) into it."""
-    close: Callable[[], None] = lambda: None
-    """Called once, when nothing more will be opened."""
     quantized: bool = False
     """Rounded to 8 bits, so held to most of the source's labels instead of all."""
     details: dict[str, Any] = field(default_factory=dict)

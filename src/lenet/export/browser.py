@@ -1,20 +1,12 @@
-"""Open a page in a Chromium on this machine, without a window, and ask it for values.
+"""Run a page in a Chromium on this machine, without a window, and read what it computed."""
 
-Spoken is the Chrome DevTools Protocol over two pipes: JSON messages that end in a zero byte. No
-port is opened and no driver is needed.
-"""
-
-import json
+import html
 import os
-import select
+import re
 import shutil
 import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 from lenet.errors import ExportError
 
@@ -25,21 +17,12 @@ NAMES = (
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
 )
 FLAGS = (
-    *("--headless", "--remote-debugging-pipe", "--disable-gpu", "--no-first-run"),
+    *("--headless", "--dump-dom", "--disable-gpu", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--disable-extensions", "--no-default-browser-check", "--disable-dev-shm-usage"),
 )
 LIMIT_S = 120
-"""For one answer; the machine may be busy."""
-
-# The browser wants its pipes as descriptors 3 and 4, whatever they are here.
-LAUNCH = """
-import fcntl, os, sys
-commands, answers = (fcntl.fcntl(int(n), fcntl.F_DUPFD, 10) for n in sys.argv[1:3])
-os.dup2(commands, 3)
-os.dup2(answers, 4)
-os.execvp(sys.argv[3], sys.argv[3:])
-"""
+POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
 
 
 def find_browsers() -> list[str]:
@@ -48,146 +31,51 @@ def find_browsers() -> list[str]:
     return [found for name in ([named] if named else NAMES) if (found := shutil.which(name))]
 
 
-def start_browser() -> "Browser | None":
-    """Return the first browser that starts; None if none does."""
+def find_browser() -> tuple[str, str] | None:
+    """Return the first program that is a browser, and its name and version; None without one."""
     for program in find_browsers():
+        # Some systems have a program of that name that only says how to install it.
         try:
-            return Browser(program)
-        except ExportError:
-            continue  # some systems have a program of that name that only says how to install it
+            found = subprocess.run(
+                [program, "--version"], capture_output=True, text=True, timeout=30
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        name = found.stdout.strip()
+        if found.returncode == 0 and re.search(r"(Chrom|Edge|Brave).* \d", name):
+            return program, name
     return None
 
 
-class Browser:
-    """A browser with one page, closed at the end of a `with` block."""
+def run_page(program: str, page: Path, expression: str) -> str:
+    """Return the value of a JavaScript expression, a string, in a page.
 
-    def __init__(self, program: str) -> None:
-        """Start it.
+    Args:
+        program: A Chromium.
+        page: An HTML file. A copy is run, without its Content-Security-Policy and with a script
+            that writes the value into an element.
+        expression: In terms of what the page defines.
 
-        Raises:
-            ExportError: It does not start.
-        """
-        self._profile = tempfile.TemporaryDirectory(
-            prefix="lenet-browser-", ignore_cleanup_errors=True
-        )
-        commands, self._commands = os.pipe()
-        self._answers, answers = os.pipe()
-        # Chromium's own sandbox does not work for root, as in most containers.
-        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-        profile = f"--user-data-dir={self._profile.name}"
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-S", "-c", LAUNCH, str(commands), str(answers)),
-                *(program, *FLAGS, *sandbox, profile, "about:blank"),
-            ],
-            pass_fds=(commands, answers),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(commands)
-        os.close(answers)
-        self._pending = b""
-        self._count = 0
-        self._session = self._target = ""
+    Raises:
+        ExportError: The browser fails, or the page does not get as far.
+    """
+    text = POLICY.sub("", page.read_text(encoding="utf-8"), count=1)
+    script = (
+        "const element = document.createElement('output'); element.id = 'value';"
+        f"element.textContent = {expression}; document.body.append(element)"
+    )
+    # Chromium's own sandbox does not work for root, as in most containers.
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with tempfile.TemporaryDirectory(prefix="lenet-browser-", ignore_cleanup_errors=True) as folder:
+        copy = Path(folder) / "page.html"
+        copy.write_text(f"{text}<script>{script}</script>", encoding="utf-8")
+        profile = f"--user-data-dir={folder}/profile"
+        command = [program, *FLAGS, *sandbox, profile, copy.as_uri()]
         try:
-            self.name: str = self._call("Browser.getVersion")["product"].replace("Headless", "")
-        except BaseException:
-            self.close()
-            raise
-
-    def __enter__(self) -> "Browser":
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        self.close()
-
-    def close(self) -> None:
-        """End the browser and remove what it wrote."""
-        os.close(self._commands)
-        os.close(self._answers)
-        try:
-            self._process.wait(5)  # it goes when its pipes do
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._profile.cleanup()
-
-    def open(self, path: Path) -> None:
-        """Open a file in place of what is there, and wait until it has loaded.
-
-        Raises:
-            ExportError: It can't.
-        """
-        self._session = ""
-        created = self._call("Target.createTarget", url=path.resolve().as_uri())["targetId"]
-        if self._target:
-            self._call("Target.closeTarget", targetId=self._target)
-        self._target = created
-        attached = self._call("Target.attachToTarget", targetId=created, flatten=True)
-        self._session = attached["sessionId"]
-        end = time.monotonic() + LIMIT_S
-        # A new page is an empty one for a moment.
-        loaded = "location.href !== 'about:blank' && document.readyState === 'complete'"
-        while not self.evaluate(loaded):
-            if time.monotonic() > end:
-                raise ExportError(f"{self.name}: {path}: did not load in {LIMIT_S} s")
-            time.sleep(0.02)
-        if self.evaluate("location.protocol") != "file:":
-            raise ExportError(
-                f"{self.name} can't open {path}; a browser in a sandbox of its own may read no "
-                "such folder: --out names another, CHROME_BIN another browser"
-            )
-
-    def evaluate(self, expression: str) -> Any:
-        """Return the value of a JavaScript expression in the page.
-
-        Raises:
-            ExportError: It raises one.
-        """
-        found = self._call("Runtime.evaluate", expression=expression, returnByValue=True)
-        if "exceptionDetails" in found:
-            details = found["exceptionDetails"]
-            said = details.get("exception", {}).get("description") or details.get("text", "")
-            raise ExportError(f"{self.name}: the page failed: {said.splitlines()[0]}")
-        return found["result"].get("value")
-
-    def _call(self, method: str, **parameters: Any) -> Any:
-        self._count += 1
-        message: dict[str, Any] = {"id": self._count, "method": method, "params": parameters}
-        if self._session:
-            message["sessionId"] = self._session
-        try:
-            view = memoryview(json.dumps(message).encode() + b"\0")
-            while view:
-                view = view[os.write(self._commands, view) :]
-        except OSError:
-            raise ExportError("the browser ended before it was told to") from None
-        end = time.monotonic() + LIMIT_S
-        while True:
-            answer = json.loads(self._read(end))
-            if answer.get("id") != self._count:
-                continue  # an event
-            if "error" in answer:
-                raise ExportError(f"the browser refused {method}: {answer['error']['message']}")
-            return answer["result"]
-
-    def _read(self, end: float) -> bytes:
-        """Return the next message."""
-        while b"\0" not in self._pending:
-            ready, _, _ = select.select([self._answers], [], [], max(0.0, end - time.monotonic()))
-            if not ready:
-                raise ExportError(f"the browser did not answer within {LIMIT_S} s")
-            part = os.read(self._answers, 1 << 20)
-            if not part:
-                raise ExportError("the browser ended before it was told to")
-            self._pending += part
-        message, self._pending = self._pending.split(b"\0", 1)
-        return message
+            found = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise ExportError(f"{program}: the page could not be run: {error}") from None
+    value = re.search(r'<output id="value">(.*?)</output>', found.stdout, re.DOTALL)
+    if value is None:
+        raise ExportError(f"{program}: the page did not compute; CHROME_BIN names another browser")
+    return html.unescape(value[1])

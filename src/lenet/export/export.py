@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +13,6 @@ from lenet.export import (
     c_code,
     html_page,
     int8,
-    mlflow_model,
     onnx_graph,
     torch_program,
     triton,
@@ -47,9 +45,6 @@ EXPORTERS: dict[str, Exporter] = {
     "c": Exporter(default_name="lenet5.c", suffix=".c", companions=(".h",), write=c_code.write),
     "triton": Exporter(
         default_name="triton", is_folder=True, write=triton.write, packages=ONNX_PACKAGES
-    ),
-    "mlflow": Exporter(
-        default_name="mlflow", is_folder=True, write=mlflow_model.write, packages=ONNX_PACKAGES
     ),
 }
 
@@ -114,8 +109,7 @@ def export_model(
     try:
         with staging(target, exporter) as staged:
             artifact = exporter.write(source, staged, settings)
-            with closing(artifact):
-                parity = _verify(source, artifact, settings)
+            parity = _verify(source, artifact, settings)
             found = dict(_hash_files(staged.parent))
             record = ExportRecord(
                 kind=kind,

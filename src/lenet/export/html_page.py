@@ -14,7 +14,7 @@ from torch import Tensor
 from lenet.data.digits import to_input
 from lenet.errors import ExportError
 from lenet.export.artifact import Artifact, Settings
-from lenet.export.browser import Browser, start_browser
+from lenet.export.browser import find_browser, run_page
 from lenet.export.parity import Parity, Predict, compare, require_equal
 from lenet.export.source import Source, describe, make_source
 from lenet.files import replacing
@@ -42,8 +42,7 @@ def write(source: Source, path: Path, settings: Settings) -> Artifact:
     if settings.with_1998 is not None:
         sources.append(_read_1998(settings.with_1998, source))
     digits = choose_digits(source)
-    browser = start_browser()
-    runner = "" if browser is None else browser.name
+    program, runner = find_browser() or ("", "")
     details: dict[str, Any] = {"run_in": runner or None, "test_images": len(digits.labels)}
 
     def save(facts: Mapping[str, Any]) -> None:
@@ -55,22 +54,12 @@ def write(source: Source, path: Path, settings: Settings) -> Artifact:
         with replacing(path) as temporary:
             temporary.write_text(page, encoding="utf-8")
 
-    def close() -> None:
-        if browser is not None:
-            browser.close()
-
-    try:
-        save({})
-        if len(sources) > 1:
-            parity = compare(sources[1], _open(path, 1, browser))
-            require_equal(parity)
-            details["with_1998"] = {**describe(sources[1]), "parity": asdict(parity)}
-    except BaseException:
-        close()
-        raise
-    return Artifact(
-        open=lambda: _open(path, 0, browser), annotate=save, close=close, details=details
-    )
+    save({})
+    if len(sources) > 1:
+        parity = compare(sources[1], _open(path, 1, program))
+        require_equal(parity)
+        details["with_1998"] = {**describe(sources[1]), "parity": asdict(parity)}
+    return Artifact(open=lambda: _open(path, 0, program), annotate=save, details=details)
 
 
 def _check(source: Source) -> None:
@@ -117,17 +106,16 @@ def choose_digits(source: Source) -> PageDigits:
     )
 
 
-def _open(path: Path, which: int, browser: Browser | None) -> Predict:
-    return _open_file(path, which) if browser is None else _open_page(path, which, browser)
+def _open(path: Path, which: int, browser: str) -> Predict:
+    return _open_page(path, which, browser) if browser else _open_file(path, which)
 
 
-def _open_page(path: Path, which: int, browser: Browser) -> Predict:
+def _open_page(path: Path, which: int, browser: str) -> Predict:
     """Run the page itself, as whoever opens it does."""
-    browser.open(path)
 
     def predict(images: Tensor) -> Tensor:
         encoded = base64.b64encode(images.contiguous().numpy().tobytes()).decode()
-        found = browser.evaluate(f"lenet.predict('{encoded}', {which})")
+        found = run_page(browser, path, f"lenet.predict('{encoded}', {which})")
         logits = np.frombuffer(base64.b64decode(found), "<f4").astype(np.float32)
         return torch.from_numpy(logits.reshape(len(images), -1))
 
