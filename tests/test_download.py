@@ -317,7 +317,7 @@ def test_the_final_error_lists_every_source_and_says_what_to_do(
     sources = [source for source, _ in caught.value.failures]
     assert sources == [str(tmp_path / "absent"), f"cache {cache / 'tiny'}", *mirrors]
     first, *lines, last = str(caught.value).splitlines()
-    assert first == "Tiny could not be had from any source:"
+    assert first == "Tiny could not be fetched from any source:"
     assert len(lines) == 4
     assert lines[1].endswith(
         f"tiny: {NAMES[0]}: expected an IDX file of unsigned bytes, which "

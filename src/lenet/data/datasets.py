@@ -398,7 +398,7 @@ def _fill(dataset: Dataset, cache: Path, failures: Failures, progress: Progress)
     if missing:
         lines = "".join(f"\n  {source}: {reason}" for source, reason in failures)
         raise DownloadError(
-            f"{dataset.title} could not be had from any source:{lines}\n"
+            f"{dataset.title} could not be fetched from any source:{lines}\n"
             f"put {', '.join(file.name for file in dataset.files)}, gzipped or not, "
             f"into a folder and name it with --data-dir or LENET_DATA",
             failures,
