@@ -43,7 +43,7 @@ def positions(x: Tensor) -> list[int]:
 def test_loaded_digits_are_the_files(
     tiny: Dataset, contents: dict[str, bytes], fill: Callable[..., Path], tmp_path: Path
 ) -> None:
-    arrays = {name: parse(bytearray(raw)) for name, raw in contents.items()}
+    arrays = {name: parse(bytearray(raw), Path(name)) for name, raw in contents.items()}
     for split, part in (("train", "train"), ("test", "t10k")):
         digits = load(tiny, split, data_dir=fill(tmp_path / "digits"))
         assert digits.images.dtype == torch.uint8

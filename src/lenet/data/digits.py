@@ -13,9 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lenet.data.datasets import Dataset, find_dataset
-from lenet.data.download import Progress, fetch
-from lenet.data.idx import file_bytes, read_labelled
+from lenet.data.datasets import Dataset, Progress, find_dataset, read_split
 from lenet.errors import DataError
 
 VALIDATION_SEED = 1998
@@ -64,14 +62,7 @@ def load(
         DataError: There is no such data set or split, or its files are broken.
     """
     found = find_dataset(dataset)
-    images_file, labels_file = found.split_files(split)
-    folder = fetch(found, data_dir=data_dir, progress=progress)
-    images, labels = read_labelled(
-        folder / images_file.name,
-        folder / labels_file.name,
-        num_classes=found.num_classes,
-        max_bytes=file_bytes(images_file.shape),
-    )
+    images, labels = read_split(found, split, data_dir=data_dir, progress=progress)
     return Digits(
         images=torch.from_numpy(images),
         labels=torch.from_numpy(labels).long(),

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lenet.data.download import Progress
+from lenet.data.datasets import Progress
 from lenet.errors import ExportError, LeNetError, install_hint
 from lenet.export import (
     c_code,

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from lenet import __version__
+from lenet.data.datasets import Progress
 from lenet.data.digits import Digits, load
-from lenet.data.download import Progress
 from lenet.models import Network
 from lenet.models.files import find_model, load_model
 from lenet.results.scores import compute_logits

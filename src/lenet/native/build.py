@@ -12,7 +12,7 @@ import tempfile
 from importlib.resources import files
 from pathlib import Path
 
-from lenet.data.store import cache_dir
+from lenet.data.datasets import cache_dir
 
 COMPILE_LIMIT_S = 180
 FLAGS = (

@@ -15,9 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lenet import __version__
-from lenet.data.datasets import find_dataset
+from lenet.data.datasets import Progress, find_dataset
 from lenet.data.digits import Digits, load
-from lenet.data.download import Progress
 from lenet.errors import DataError, RunError
 from lenet.files import write_text
 from lenet.models.files import MODEL_FILE, load_model

@@ -4,8 +4,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from lenet.data.datasets import Progress
 from lenet.data.digits import Digits, load, split_validation, subset
-from lenet.data.download import Progress
 from lenet.errors import RecipeError
 from lenet.training.recipe import Recipe
 from lenet.training.run import Run
