@@ -1,4 +1,4 @@
-/* The card in a drawing: a window or canvas of another colour on a plain page, as images/card.py. */
+/* The card in a drawing: a window or canvas of another colour on a plain page, as reading/card.py. */
 (() => {
   const SHARE = 0.3; // ink is stronger than this share of the strongest
   const FULL = 0.95; // share of each side of its box that a card covers

@@ -1,4 +1,4 @@
-/* What is no writing among the pieces of a picture, as images/foreign.py. */
+/* What is no writing among the pieces of a picture, as reading/foreign.py. */
 (() => {
   const MAX_MEETINGS = 5; // places in which a drawn digit meets the picture's sides
   const MAX_STRIP = 0.35; // box of a table along the sheet, as a share of the picture

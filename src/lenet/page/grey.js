@@ -1,5 +1,5 @@
 /*
- * Plain operations on grey pictures {width, height, data: Float32Array}, as images/regions.py and
+ * Plain operations on grey pictures {width, height, data: Float32Array}, as reading/regions.py and
  * Pillow have them. A test holds the whole way from a picture to 28 x 28 to Python's.
  */
 (() => {

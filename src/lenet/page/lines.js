@@ -1,4 +1,4 @@
-/* Ruled lines out of a mask of ink, sparing the strokes that cross them, as images/lines.py. */
+/* Ruled lines out of a mask of ink, sparing the strokes that cross them, as reading/lines.py. */
 (() => {
   const MIN_COVER = 0.5;
   const MARGIN = 0.1;

@@ -1,4 +1,4 @@
-/* From a picture to a 28 x 28 digit the way MNIST was made, step by step, as images/normalize.py. */
+/* From a picture to a 28 x 28 digit the way MNIST was made, step by step, as reading/normalize.py. */
 (() => {
   const BOX = 20;
   const MIN_SIGMAS = 6;

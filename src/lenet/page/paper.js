@@ -1,4 +1,4 @@
-/* How far each pixel of a picture is from its paper, in even and uneven light, as images/paper.py. */
+/* How far each pixel of a picture is from its paper, in even and uneven light, as reading/paper.py. */
 (() => {
   const SMALL = 64;
   const COARSE = 128;

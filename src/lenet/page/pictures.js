@@ -1,4 +1,4 @@
-/* Pictures that are dropped, pasted or opened, as images/decode.py takes them. */
+/* Pictures that are dropped, pasted or opened, as reading/decode.py takes them. */
 (() => {
   const MAX_SIDE = 768; // longest side of what is worked on
   const MAX_DECODED = 4096; // longest side of what is held to be made smaller

@@ -1,4 +1,4 @@
-/* Connected pieces of a mask and the width of its strokes, as images/regions.py. */
+/* Connected pieces of a mask and the width of its strokes, as reading/regions.py. */
 (() => {
   const MAX_REGIONS = 1000;
 

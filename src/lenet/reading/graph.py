@@ -33,7 +33,7 @@ class Choice:
 
     label: int
     probability: float
-    """That this piece of ink is this digit and no rubbish, 0..1."""
+    """That this piece of ink is this digit and no garbage, 0..1."""
     first: int
     end: int
 
@@ -41,7 +41,7 @@ class Choice:
 def read_line(line: Line, logits: Logits, *, temperature: float = 1.0) -> list[Choice]:
     """Return the most likely digits of a line, left to right.
 
-    Each arc costs what the network says against its best label, rubbish counted as a class whose
+    Each arc costs what the network says against its best label, garbage counted as a class whose
     logit is 0; each piece may also be left out, which is cheap for a comma and dear for a digit.
     The cheapest way from the line's start to its end is found by Viterbi's recursion
     (section V.B of the paper).
@@ -84,8 +84,8 @@ def sweep_line(
 ) -> list[Choice]:
     """Return the digits of a line by sweeping the network over it, without cutting anything.
 
-    The paper's space displacement network (section VII). Each place of the sweep is rubbish or a
-    digit; the likeliest way through stays in a digit or goes back to rubbish, so that one digit
+    The paper's space displacement network (section VII). Each place of the sweep is garbage or a
+    digit; the likeliest way through stays in a digit or goes back to garbage, so that one digit
     seen at several places counts once and two never touch.
     """
     field = to_field(line)
@@ -94,8 +94,8 @@ def sweep_line(
     num_places = min(map(len, swept))
     logits = np.stack([part[:num_places] for part in swept], axis=1).reshape(2 * num_places, -1)
     scores, honest = log_probabilities(logits), log_probabilities(logits / temperature)
-    rubbish = np.log(np.maximum(1e-9, 1 - np.exp(scores).sum(axis=1)))
-    table = np.concatenate([rubbish[:, None], scores], axis=1)
+    garbage = np.log(np.maximum(1e-9, 1 - np.exp(scores).sum(axis=1)))
+    table = np.concatenate([garbage[:, None], scores], axis=1)
     num_states = table.shape[1]
     best, back = table[0].copy(), np.zeros(table.shape, np.int64)
     for place in range(1, len(table)):
@@ -123,7 +123,7 @@ def sweep_line(
 def log_probabilities(logits: NDArray[Any]) -> NDArray[Any]:
     """Return the logarithms (N, num_classes) of the chances that it is a digit, and which.
 
-    What is missing to 1 is the chance of rubbish, whose logit is 0 (equation 9 of the paper).
+    What is missing to 1 is the chance of garbage, whose logit is 0 (equation 9 of the paper).
     """
     logits = logits.astype(np.float64)
     top = np.maximum(logits.max(axis=1, keepdims=True), 0)

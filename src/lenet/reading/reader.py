@@ -61,7 +61,7 @@ class WrittenLine:
     text: str
     """Its digits, left to right."""
     probabilities: tuple[float, ...]
-    """Of each digit, that its ink is this digit and no rubbish, 0..1."""
+    """Of each digit, that its ink is this digit and no garbage, 0..1."""
     box: tuple[int, int, int, int]
     """Left, top, right, bottom in the picture that was given, in pixels."""
 
