@@ -70,6 +70,7 @@ def test_a_step_of_shares_is_the_step_of_the_batch(
     def step(rank: int, world_size: int) -> None:
         mine = slice(batch_size * rank // world_size, batch_size * (rank + 1) // world_size)
         learner = SharedLearner(learner_of(networks[rank]), Group(rank, world_size))
+        assert learner.engine == engine
         scores[rank] = learner.step(x[mine], labels[mine], 0.1)
         models[rank] = [p.detach() for p in networks[rank].parameters()]
 

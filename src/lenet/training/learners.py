@@ -186,6 +186,12 @@ class NativeLearner(TorchLearner):
     """
 
     engine = "native"
+    kernels: Any
+    """Of the model that is trained; see `lenet.native.engine.load_engine`."""
+    scorer: Any
+    """Of the model that is scored."""
+    is_fused: bool
+    """Whether the kernels take the optimizer's step in the same call."""
 
     @classmethod
     def for_recipe(cls, recipe: Recipe, model: Network, *, seed: int, num_threads: int) -> Self:
@@ -222,10 +228,6 @@ class NativeLearner(TorchLearner):
         # LeNet-5's kernels take Adam's step in the same call.
         learner.is_fused = recipe.model == "lenet5" and isinstance(optimizer, NativeAdam)
         return learner
-
-    kernels: Any
-    scorer: Any
-    is_fused: bool
 
     def step(self, images: Tensor, labels: Tensor, lr: float | None = None) -> Tally:
         """Train on one batch; see `TorchLearner.step`."""

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -187,11 +187,24 @@ class SharedLearner(TorchLearner):
                 "`optimizer` (=sdlm) learns one image at a time: nothing to share among "
                 f"{group.world_size} processes"
             )
+        super().__init__(
+            learner.model,
+            learner.criterion,
+            learner.optimizer,
+            report=learner.report,
+            average=learner.average,
+            batch_size=learner.batch_size,
+        )
+        self.engine = learner.engine
         self._learner, self._group = learner, group
 
-    def __getattr__(self, name: str) -> Any:
-        # What is the same in every process.
-        return getattr(self._learner, name)
+    def begin_epoch(self, epoch: int, images: Tensor) -> None:
+        """Prepare for an epoch; see `TorchLearner.begin_epoch`."""
+        self._learner.begin_epoch(epoch, images)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the logits that `result` gives for images; see `TorchLearner.logits`."""
+        return self._learner.logits(images)
 
     def step(self, images: Tensor, labels: Tensor, lr: float | None = None) -> Tally:
         """Train on one batch of which this process has a share, which may be empty.
