@@ -173,9 +173,8 @@ def test_evaluate_scores_the_images_that_the_run_held(
 
 
 def test_copies_of_a_picture_are_on_one_side_of_the_cut(pictures: Path) -> None:
-    for label in "17":
-        for number in range(10):
-            draw(label, number).save(pictures / label / f"copy-{number}.png")
+    for number in range(10):
+        draw("7", 0).save(pictures / "7" / f"{number}.png")  # the same picture ten times
     draw("1", 0).save(pictures / "7" / "1.bmp")  # under another label, too
     own = read_own(pictures, CLASSES, lambda path, error: None)
     keys = [image.numpy().tobytes() for image in own.images]
