@@ -307,7 +307,7 @@ def test_served_the_page_is_the_same(visit: Callable[..., Any], page_file: Path)
 
 @needs_chromium
 def test_lenet_serve_hands_it_out(visit: Callable[..., Any], tmp_path: Path) -> None:
-    pytest.importorskip("fastapi")
+    pytest.importorskip("uvicorn")
     command = [sys.executable, "-m", "lenet", "serve", "--port", "0"]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     assert server.stderr is not None

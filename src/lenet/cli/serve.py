@@ -1,26 +1,22 @@
 """The verb that serves a model over HTTP.
 
-stdout holds the access log, stderr all else.
+stdout holds the access log, stderr everything else.
 """
 
 import gc
 import logging
 import os
-import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from lenet.cli.options import parse
 from lenet.errors import LeNetError, install_hint
-
-if TYPE_CHECKING:
-    from lenet.serve.settings import Limits
 
 KEY_VARIABLE = "LENET_API_KEY"
 MAX_WORKERS = 64
@@ -41,14 +37,14 @@ class ServeOptions:
     once it has answered what it has accepted.
     """
 
-    model: Annotated[Path | None, tyro.conf.arg(metavar="RUN|FILE")] = None
-    """Another model than the package's own."""
+    model: Annotated[Path, tyro.conf.arg(metavar="RUN|MODEL")] = Path("pretrained")
+    """Run directory, model file, or `pretrained`: the package's own."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 for every one of this machine."""
     port: int = 8000
     """Port to listen on; 0 for any that is free."""
     engine: Literal["auto", "native", "onnxruntime", "torch", "numpy"] = "auto"
-    """Who computes: auto takes the first of compiled kernels, ONNX Runtime, numpy that is here."""
+    """What computes: auto takes the first of compiled kernels, ONNX Runtime, numpy that works."""
     workers: int = 0
     """Processes that read pictures; 0 for one a core."""
     api_key_file: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
@@ -58,13 +54,13 @@ class ServeOptions:
     max_body_mb: float = 20.0
     """Largest request, in millions of bytes."""
     max_images: int = 1024
-    """Most 28x28 images of a request."""
+    """Largest number of 28x28 images in a request."""
     max_pictures: int = 16
-    """Most pictures of a request."""
+    """Largest number of pictures in a request."""
     max_requests: int = 256
-    """Most requests in work at a time; more are told to come again."""
+    """Largest number of requests in progress; further ones get status 503."""
     max_connections: int = 1024
-    """Most connections at a time."""
+    """Largest number of open connections."""
     rate: float = 0.0
     """Requests a second that one client may make; 0 for any number."""
     trusted_proxies: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ADDRESS...")] = ()
@@ -82,65 +78,16 @@ def serve(arguments: Sequence[str]) -> int:
     """Serve a model until told to end."""
     options = parse(ServeOptions, "serve", arguments)
     _require_packages()
-    from lenet.serve.server import listen
-    from lenet.serve.settings import read_key
-
-    limits = _limits(options)
-    if not 0 <= options.workers <= MAX_WORKERS:
-        raise LeNetError(f"`workers` (={options.workers}) must be between 0 and {MAX_WORKERS}")
-    if not 0 <= options.port <= 65_535:
-        raise LeNetError(f"`port` (={options.port}) must be between 0 and 65535")
-    key = read_key(options.api_key_file, os.environ.get(KEY_VARIABLE))
-    # Before the model: whoever names a port that is taken need not wait.
-    with listen(options.host, options.port) as listener:
-        _run(options, limits, key, listener)
-    return 0
-
-
-def _run(
-    options: ServeOptions, limits: "Limits", key: bytes | None, listener: socket.socket
-) -> None:
     from lenet.parallel import num_cores
-    from lenet.serve.access_log import AccessLog
+    from lenet.reading.reader import named_model
     from lenet.serve.app import build_app
     from lenet.serve.classifier import load_classifier
-    from lenet.serve.pages import build_root
-    from lenet.serve.server import build_server, url_of
+    from lenet.serve.guard import AccessLog
+    from lenet.serve.server import build_server, listen, url_of
     from lenet.serve.service import Service
+    from lenet.serve.settings import Limits, read_key
 
-    classifier = load_classifier(options.model, engine=options.engine)
-    service = Service(
-        classifier=classifier,
-        limits=limits,
-        num_workers=options.workers or num_cores(),
-        key=key,
-    )
-    page = build_root(classifier.file, len(classifier.classes))
-    log = AccessLog(sys.stdout if options.access_log else None)
-    app = build_app(service, page, log, cors_origins=options.cors_origins)
-    if key is None and not _is_loopback(listener.getsockname()[0]):
-        logger.warning(
-            "anyone who reaches this machine may use this server; %s asks for a key", KEY_VARIABLE
-        )
-    print(
-        f"{classifier.model} by {classifier.engine} on {url_of(listener)}   Ctrl-C ends",
-        file=sys.stderr,
-        flush=True,
-    )
-    # What is there by now stays: looking through it for garbage would stop every request for a
-    # tenth of a second, again and again.
-    gc.collect()
-    gc.freeze()
-    server = build_server(app, service, listener, trusted_proxies=options.trusted_proxies)
-    server.run(sockets=[listener])
-    log.close()
-
-
-def _limits(options: ServeOptions) -> "Limits":
-    from lenet.serve.settings import Limits
-
-    return replace(
-        Limits(),
+    limits = Limits(
         max_body_bytes=round(options.max_body_mb * 10**6),
         max_images=options.max_images,
         max_pictures=options.max_pictures,
@@ -150,6 +97,40 @@ def _limits(options: ServeOptions) -> "Limits":
         picture_s=options.picture_s,
         drain_s=options.drain_s,
     )
+    if not 0 <= options.workers <= MAX_WORKERS:
+        raise LeNetError(f"`workers` (={options.workers}) must be between 0 and {MAX_WORKERS}")
+    if not 0 <= options.port <= 65_535:
+        raise LeNetError(f"`port` (={options.port}) must be between 0 and 65535")
+    key = read_key(options.api_key_file, os.environ.get(KEY_VARIABLE))
+    # Listen before the model is read: an address in use is told at once.
+    with listen(options.host, options.port) as listener, named_model(options.model) as model:
+        service = Service(
+            classifier=load_classifier(model, engine=options.engine),
+            limits=limits,
+            num_workers=options.workers or num_cores(),
+            key=key,
+        )
+        log = AccessLog(sys.stdout if options.access_log else None)
+        app = build_app(service, log, cors_origins=options.cors_origins)
+        if key is None and not _is_loopback(listener.getsockname()[0]):
+            logger.warning(
+                "everyone who can reach this machine may use this server; %s sets a key",
+                KEY_VARIABLE,
+            )
+        print(
+            f"{service.classifier.model} by {service.classifier.engine} on {url_of(listener)}   "
+            "Ctrl-C ends",
+            file=sys.stderr,
+            flush=True,
+        )
+        # Objects made so far stay: checking them for garbage would stop every request for a tenth
+        # of a second, again and again.
+        gc.collect()
+        gc.freeze()
+        server = build_server(app, service, listener, trusted_proxies=options.trusted_proxies)
+        server.run(sockets=[listener])
+        log.close()
+    return 0
 
 
 def _is_loopback(host: str) -> bool:
@@ -161,11 +142,10 @@ def _is_loopback(host: str) -> bool:
 
 def _require_packages() -> None:
     try:
-        import fastapi  # noqa: F401
         import httptools  # noqa: F401
-        import orjson  # noqa: F401
         import prometheus_client  # noqa: F401
         import python_multipart  # noqa: F401
+        import starlette  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise LeNetError(f"serving needs {error.name}: {install_hint('serve')}") from None

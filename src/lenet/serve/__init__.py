@@ -1,4 +1,4 @@
 """A model as a web service: pictures, pixels and tensors in, labels out.
 
-`build_service` and `build_app` make an ASGI application for any server; `serve` runs one.
+`app.build_app` makes the ASGI application, `server.build_server` the uvicorn server that runs it.
 """

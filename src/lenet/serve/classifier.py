@@ -1,11 +1,9 @@
-"""The model that is served, in the fastest engine at hand."""
+"""The model that is served, computed by the fastest engine available."""
 
 import logging
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.resources import as_file, files
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,8 @@ from numpy.typing import NDArray
 
 from lenet.errors import CheckpointError, LeNetError, install_hint
 from lenet.reading.inference import read_network
-from lenet.reading.reader import PRETRAINED
 
-ENGINES = ("auto", "native", "onnxruntime", "torch", "numpy")
+ENGINES = ("auto", "native", "onnxruntime", "numpy", "torch")
 
 Floats = NDArray[Any]
 Logits = Callable[[Floats], Floats]
@@ -27,18 +24,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Classifier:
-    """A network, what computes it, and what its outputs mean."""
+    """A network and the engine that computes it."""
 
     model: str
     """Key of `MODELS`."""
     classes: tuple[str, ...]
     engine: str
-    """One of `ENGINES` but auto."""
     logits: Logits
-    """For one thread at a time."""
+    """Called by one thread at a time."""
     temperature: float
-    """What logits are divided by to give honest probabilities."""
-    file: bytes
+    """What logits are divided by before the softmax."""
+    path: Path
     """The model file."""
 
     def probabilities(self, logits: Floats) -> Floats:
@@ -49,21 +45,20 @@ class Classifier:
         return result
 
 
-def load_classifier(path: Path | None = None, *, engine: str = "auto") -> Classifier:
-    """Read a model and choose who computes it.
+def load_classifier(path: Path, *, engine: str = "auto") -> Classifier:
+    """Read a model and choose its engine.
 
     Args:
-        path: Model file or run directory; None for the model of the package.
-        engine: One of `ENGINES`; "auto" takes compiled kernels, else ONNX Runtime, else numpy or,
-            for a network it does not know, torch.
+        path: Model file or run directory.
+        engine: One of `ENGINES`; "auto" takes the first of compiled kernels, ONNX Runtime, numpy
+            and torch that works here.
 
     Raises:
-        CheckpointError: `path` is no model.
-        LeNetError: The engine named can't be had.
+        CheckpointError: `path` is not a model.
+        LeNetError: The named engine is not available.
     """
-    if path is None:
-        with as_file(files("lenet").joinpath("pretrained", PRETRAINED)) as found:
-            return load_classifier(found, engine=engine)
+    if engine not in ENGINES:
+        raise LeNetError(f"`engine` (={engine!r}) must be one of: {', '.join(ENGINES)}")
     import torch
 
     from lenet.models.files import find_model, load_model
@@ -73,32 +68,25 @@ def load_classifier(path: Path | None = None, *, engine: str = "auto") -> Classi
     model, card = load_model(path)
     if model.in_channels != 1:
         raise CheckpointError(f"{path}: takes {model.in_channels} channels; digits are grey")
-    name, logits = _choose(path, model, engine)
-    return Classifier(
-        model=card.model,
-        classes=tuple(card.classes),
-        engine=name,
-        logits=logits,
-        temperature=card.temperature,
-        file=path.read_bytes(),
-    )
-
-
-def _choose(path: Path, model: Any, engine: str) -> tuple[str, Logits]:
-    if engine not in ENGINES:
-        raise LeNetError(f"`engine` (={engine!r}) must be one of: {', '.join(ENGINES)}")
     makers: dict[str, Callable[[], Logits]] = {
         "native": lambda: _native(model),
-        "onnxruntime": lambda: _onnxruntime(path),
+        "onnxruntime": lambda: _onnxruntime(model, card.model),
         "numpy": lambda: _numpy(path),
         "torch": lambda: _torch(model),
     }
-    if engine != "auto":
-        return engine, makers[engine]()
-    for name, make in makers.items():
+    for name in makers if engine == "auto" else (engine,):
         try:
-            return name, make()
+            return Classifier(
+                model=card.model,
+                classes=tuple(card.classes),
+                engine=name,
+                logits=makers[name](),
+                temperature=card.temperature,
+                path=path,
+            )
         except LeNetError as error:
+            if engine != "auto":
+                raise
             logger.warning("not served by %s: %s", name, error)
     raise AssertionError("torch computes every model")
 
@@ -113,38 +101,26 @@ def _native(model: Any) -> Logits:
         compute = load_engine(model).logits
     except NativeUnavailableError as error:
         raise LeNetError(f"the native engine can't be had: {error}") from None
-
-    def logits(x: Floats) -> Floats:
-        found: Floats = compute(torch.from_numpy(x).view(-1, 1, 28, 28)).numpy()
-        return found
-
-    return logits
+    return lambda x: compute(torch.from_numpy(x).view(-1, 1, 28, 28)).numpy()
 
 
-def _onnxruntime(path: Path) -> Logits:
-    missing = [n for n in ("onnx", "onnxscript", "onnxruntime") if find_spec(n) is None]
-    if missing:
-        raise LeNetError(f"{', '.join(missing)} not installed: {install_hint('onnx')}")
-    import onnxruntime
+def _onnxruntime(model: Any, name: str) -> Logits:
+    try:
+        import onnxruntime
 
-    from lenet.export.onnx_graph import export_network
-    from lenet.models.files import load_model
+        from lenet.export.onnx_graph import export_network
 
-    model, card = load_model(path)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.onnx"
-        export_network(model, card.model, file)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        session = onnxruntime.InferenceSession(
-            file.read_bytes(), options, providers=["CPUExecutionProvider"]
-        )
-
-    def logits(x: Floats) -> Floats:
-        (found,) = session.run(["logits"], {"x": x.reshape(-1, 1, 28, 28)})
-        return np.asarray(found)
-
-    return logits
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "model.onnx"
+            export_network(model, name, file)
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = 1
+            session = onnxruntime.InferenceSession(
+                file.read_bytes(), options, providers=["CPUExecutionProvider"]
+            )
+    except ImportError as error:
+        raise LeNetError(f"needs {error.name}: {install_hint('onnx')}") from None
+    return lambda x: session.run(["logits"], {"x": x.reshape(-1, 1, 28, 28)})[0]
 
 
 def _numpy(path: Path) -> Logits:

@@ -1,7 +1,7 @@
-"""A connection that can't be used to hold the server up.
+"""Limits of size and time for one connection.
 
-uvicorn reads headers of any length for any time, waits for ever for an answer to be taken, and
-answers what is no HTTP in plain text. It is extended by inheritance, the one way it offers.
+uvicorn accepts headers of any length at any speed and waits without end for a response to be
+read; subclassing its protocol is the way it offers to change that.
 """
 
 import asyncio
@@ -11,18 +11,17 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from lenet.serve.problems import raw_response
+from lenet.serve.problems import ProblemError
 from lenet.serve.service import Service
 
 MAX_HEADER_BYTES = 65_536
 MAX_PIPELINED = 100
-"""Requests of one connection that wait for the answer to an earlier one. uvicorn pauses reading
-when one comes in, and reads on after each answer, however many still wait."""
+"""Requests of one connection that wait for the response to an earlier one."""
 SLICE_BYTES = 16_384
-"""Parsed at a time, so that a limit is checked before much is above it."""
+"""Parsed at a time, so that limits are checked before they are exceeded by much."""
 LINGER_S = 5.0
-"""How long the rest of a refused body is read and thrown away: a client that is still sending
-would not see the answer if its connection were reset."""
+"""How long the rest of a refused body is read and discarded: a client that is still sending would
+not see the response if its connection were reset."""
 LAST_REQUEST_S = 1.0
 """How long a new connection may take to send its request while the server ends."""
 
@@ -31,7 +30,7 @@ class Connection(HttpToolsProtocol):
     """One client's connection."""
 
     def __init__(self, service: Service, **kwargs: Any) -> None:
-        """Take what uvicorn gives, and the limits of a service."""
+        """Apply the limits of a service; uvicorn passes the rest."""
         super().__init__(**kwargs)
         self._service, self._limits = service, service.limits
         self._timer: TimerHandle | None = None
@@ -45,24 +44,24 @@ class Connection(HttpToolsProtocol):
         return self.cycle is None or self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection, if there is room."""
+        """Accept a connection, if there are not too many."""
         super().connection_made(transport)
         if len(self.connections) > self._limits.max_connections:
             self._service.metrics.refused.labels("connections").inc()
-            self._refuse(503, "the server has all the connections it takes")
+            self._refuse(503, "too many connections are open")
         else:
             self._start(self._limits.header_s, self._end_slow_header)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clocks."""
+        """Stop the timers."""
         self._stop()
         self.resume_writing()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read, and watch how long headers and refused bodies take."""
+        """Parse, and limit the time of headers and refused bodies."""
         for start in range(0, len(data), SLICE_BYTES):
-            # Headers that are too long end the connection, at the latest after the answers before.
+            # Too long headers end the connection, at the latest after the responses before.
             if self.transport.is_closing() or self._header_bytes > MAX_HEADER_BYTES:
                 return
             self._parse(data[start : start + SLICE_BYTES])
@@ -111,16 +110,16 @@ class Connection(HttpToolsProtocol):
             super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what can't be parsed."""
-        self._refuse(400, "this is no HTTP request")
+        """Answer a malformed request."""
+        self._refuse(400, "not an HTTP request")
 
     def pause_writing(self) -> None:
-        """Wait for a client to take its answer, but not for ever."""
+        """Wait for a client to read its response, for a limited time."""
         super().pause_writing()
         self._writing_timer = self.loop.call_later(self._limits.body_s, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Stop the timer of a slow reader."""
         super().resume_writing()
         if self._writing_timer is not None:
             self._writing_timer.cancel()
@@ -139,7 +138,7 @@ class Connection(HttpToolsProtocol):
         if self._is_idle or (self.cycle.more_body and not self.cycle.response_started):
             self._refuse(431, f"the headers are longer than {MAX_HEADER_BYTES} bytes")
         else:
-            # The request before is still in work and its answer comes first.
+            # The request before is in progress and its response comes first.
             self.flow.pause_reading()
 
     def _end_slow_header(self) -> None:
@@ -154,5 +153,5 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, status: int, detail: str) -> None:
         if not self.transport.is_closing():
-            self.transport.write(raw_response(status, detail))
+            self.transport.write(ProblemError(status, detail).raw_response())
             self.transport.close()

@@ -1,68 +1,64 @@
-"""Errors as problem details: every answer that is no success has this one form.
+"""Errors as RFC 9457 problem details.
 
-Source: RFC 9457. The Open Inference Protocol wants a member `error` with the message; RFC 9457
-allows further members, so that its clients and everyone else are told the same.
+The Open Inference Protocol wants a member `error` with the message; under /v2 it is added.
 """
 
-import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+from lenet.schema import to_json
+
 MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 1
 
 
 class ProblemError(Exception):
-    """A request can't be answered as asked, through no fault of the server's code."""
+    """A request that cannot be answered; becomes a response with this status and detail."""
 
     def __init__(
         self,
         status: int,
         detail: str,
         *,
-        retry_after_s: int | None = None,
         headers: Mapping[str, str] | None = None,
         members: Mapping[str, Any] | None = None,
     ) -> None:
-        """Say what is wrong.
+        """Describe the error.
 
         Args:
-            status: 400 to 599.
-            detail: For a person, about this request.
-            retry_after_s: When to try again.
-            headers: Further headers of the answer.
-            members: Further members of the problem, plain values.
+            status: 400 to 599; 429 and 503 get a `Retry-After` header.
+            detail: A sentence about this request.
+            headers: Further headers of the response.
+            members: Further members of the problem: plain values.
         """
         super().__init__(detail)
         self.status, self.detail = status, detail
-        self.headers = dict(headers or {})
-        if retry_after_s is not None:
-            self.headers["retry-after"] = str(retry_after_s)
-        self.members = dict(members or {})
+        self.headers = {"content-type": MEDIA_TYPE, **(headers or {})}
+        if status in (429, 503):
+            self.headers.setdefault("retry-after", str(RETRY_AFTER_S))
+        self.members = members or {}
 
+    def body(self, path: str = "") -> bytes:
+        """Return the problem as JSON, for a request to that path."""
+        problem = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            **self.members,
+        }
+        if path.startswith("/v2"):
+            problem["error"] = self.detail
+        return to_json(problem).encode()
 
-def encode(status: int, detail: str, path: str, members: Mapping[str, Any] | None = None) -> bytes:
-    """Return a problem's JSON."""
-    problem = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        **(members or {}),
-    }
-    if path.startswith("/v2"):
-        problem["error"] = detail
-    return json.dumps(problem).encode()
-
-
-def raw_response(status: int, detail: str) -> bytes:
-    """Return a whole HTTP/1.1 answer that ends the connection, for where no request was read."""
-    body = encode(status, detail, "")
-    lines = [
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
-        f"content-type: {MEDIA_TYPE}",
-        f"content-length: {len(body)}",
-        "connection: close",
-        *(["retry-after: 1"] if status in (429, 503) else []),
-    ]
-    return "\r\n".join([*lines, "", ""]).encode() + body
+    def raw_response(self) -> bytes:
+        """Return a whole HTTP/1.1 response that ends the connection, where no request was read."""
+        body = self.body()
+        lines = [
+            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}",
+            *(f"{name}: {value}" for name, value in self.headers.items()),
+            f"content-length: {len(body)}",
+            "connection: close",
+        ]
+        return "\r\n".join([*lines, "", ""]).encode() + body

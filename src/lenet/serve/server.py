@@ -1,12 +1,9 @@
-"""Run the application: sockets, signals, and an end that loses nothing."""
+"""Run the application: sockets, signals, and an end that loses no request."""
 
-import logging
 import select
 import socket
-import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -19,12 +16,10 @@ from lenet.serve.service import Service
 
 BACKLOG = 1024
 NOTICE_S = 1.0
-"""How long a server that was told to end still takes connections. Every answer says in this time
-that its connection ends, so that whatever is open afterwards has been idle as long."""
+"""How long a server that was told to end still accepts connections. In this time each response
+says that its connection ends, so clients send their next request elsewhere."""
 LAST_ACCEPT_S = 5.0
-"""How long after that those who have connected may wait to be accepted."""
-
-logger = logging.getLogger(__name__)
+"""How long after that pending connections may take to be accepted."""
 
 
 class Server(uvicorn.Server):
@@ -35,7 +30,6 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._service, self._listener = service, listener
         self._told: float | None = None
-        self._is_closed = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end; a second signal ends at once."""
@@ -46,7 +40,7 @@ class Server(uvicorn.Server):
             self._service.is_draining = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Called ten times a second: whether to close now."""
+        """Return whether to close now; called ten times a second."""
         if await super().on_tick(counter):
             return True
         if self._told is None:
@@ -54,51 +48,16 @@ class Server(uvicorn.Server):
         waited_s = time.monotonic() - self._told
         if waited_s < NOTICE_S:
             return False
-        if not self._is_closed:
-            refuse_new(self._listener)
-            self._is_closed = True
-            return False
-        # A busy event loop accepts few connections a turn.
-        return waited_s > NOTICE_S + LAST_ACCEPT_S or not has_waiting(self._listener)
-
-
-def has_waiting(listener: socket.socket) -> bool:
-    """Whether somebody has connected and is not accepted yet."""
-    readable, _, _ = select.select([listener], [], [], 0)
-    return bool(readable)
-
-
-def refuse_new(listener: socket.socket) -> None:
-    """Have the system drop attempts to connect, while those that succeeded are still accepted.
-
-    Closing the socket at once would reset whoever has connected and is not accepted yet.
-    """
-    if sys.platform != "linux":
-        return
-    import ctypes
-
-    class Instruction(ctypes.Structure):
-        _fields_ = (
-            ("code", ctypes.c_uint16),
-            ("jt", ctypes.c_uint8),
-            ("jf", ctypes.c_uint8),
-            ("k", ctypes.c_uint32),
-        )
-
-    class Program(ctypes.Structure):
-        _fields_ = (("length", ctypes.c_uint16), ("filter", ctypes.POINTER(Instruction)))
-
-    attach_filter, return_constant = 26, 0x06  # <asm/socket.h>, <linux/bpf_common.h>
-    program = Program(1, ctypes.pointer(Instruction(return_constant, 0, 0, 0)))
-    with suppress(OSError):  # a system without it closes the plain way
-        listener.setsockopt(socket.SOL_SOCKET, attach_filter, bytes(program))
+        # Closing the socket resets connections that are not accepted yet.
+        has_pending = bool(select.select([self._listener], [], [], 0)[0])
+        return not has_pending or waited_s > NOTICE_S + LAST_ACCEPT_S
 
 
 def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket.
 
     Raises:
-        LeNetError: The address can't be had.
+        LeNetError: The address is not available.
     """
     try:
         (family, *_, address), *_ = socket.getaddrinfo(
@@ -111,7 +70,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def url_of(listener: socket.socket) -> str:
-    """Return where a socket listens."""
+    """Return the URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
@@ -140,7 +99,7 @@ def build_server(
         proxy_headers=bool(trusted_proxies),
         forwarded_allow_ips=list(trusted_proxies),
         timeout_keep_alive=limits.idle_s,  # type: ignore[arg-type]  # any number does
-        timeout_graceful_shutdown=limits.drain_s,  # type: ignore[arg-type]  # likewise
+        timeout_graceful_shutdown=limits.drain_s,  # type: ignore[arg-type]  # any number does
         backlog=BACKLOG,
     )
     return Server(config, service, listener)

@@ -1,62 +1,71 @@
-"""What the routes share: the model, its queues, and what the server has on its hands."""
+"""The state of one server: its model, its queues, and what it has in progress."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from starlette.requests import Request
+from starlette.responses import Response
 
+from lenet import __version__
 from lenet.serve.batcher import Batcher
 from lenet.serve.classifier import Classifier
 from lenet.serve.metrics import Metrics
 from lenet.serve.settings import Limits
 from lenet.serve.workers import WorkerPool
 
-RETRY_AFTER_S = 1
+Handler = Callable[[Request], Awaitable[Response]]
+Routes = dict[str, tuple[str, Handler]]
+"""By path: its method, and what answers. No path has a variable part, so a dict finds it."""
 
 
 @dataclass(eq=False, kw_only=True)
 class Service:
-    """The state of one server."""
+    """What the routes share."""
 
     classifier: Classifier
     limits: Limits
     num_workers: int
     key: bytes | None = None
-    """Who has it may use the model; None for everyone."""
+    """Clients must send it to use the model; None lets everyone use it."""
     metrics: Metrics = field(default_factory=Metrics)
     batcher: Batcher = field(init=False)
     workers: WorkerPool = field(init=False)
     is_ready: bool = field(default=False, init=False)
     is_draining: bool = field(default=False, init=False)
+    """Whether the server was told to end."""
     num_requests: int = field(default=0, init=False)
-    """In work."""
+    """Requests in progress."""
     held_bytes: int = field(default=0, init=False)
-    """Of bodies in memory."""
+    """Size of the bodies in memory."""
 
     def __post_init__(self) -> None:
+        classifier, limits, metrics = self.classifier, self.limits, self.metrics
         self.batcher = Batcher(
-            self.classifier.logits,
-            max_wait_s=self.limits.max_wait_s,
-            on_batch=self.metrics.count_batch,
+            classifier.logits,
+            max_waiting=limits.max_waiting_images,
+            on_batch=metrics.count_batch,
         )
         self.workers = WorkerPool(
             self.num_workers,
-            self.classify_bytes,
-            limit_s=self.limits.picture_s,
-            max_wait_s=self.limits.max_picture_wait_s,
+            classifier.path,
+            limit_s=limits.picture_s,
+            max_waiting=limits.max_waiting_pictures,
         )
-        self.metrics.describe(self.classifier.model, self.classifier.engine)
-        self.metrics.in_work.set_function(lambda: self.num_requests)
-        self.metrics.images_waiting.set_function(lambda: self.batcher.num_waiting)
-        self.metrics.pictures_waiting.set_function(lambda: self.workers.num_waiting)
-        self.metrics.workers_ended.set_function(lambda: self.workers.num_ended)
+        metrics.describe(version=__version__, model=classifier.model, engine=classifier.engine)
+        for name, meaning, value in (
+            ("requests_in_work", "Requests in progress", lambda: self.num_requests),
+            ("images_waiting", "Images waiting for the engine", lambda: self.batcher.num_waiting),
+            ("pictures_waiting", "Pictures waiting for a worker", lambda: self.workers.num_waiting),
+            (
+                "workers_ended",
+                "Workers that crashed or stalled",
+                lambda: self.workers.num_ended,
+            ),
+        ):
+            metrics.gauge(name, meaning).set_function(value)
 
-    async def classify_bytes(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return logits (N, num_classes) of images (N, 28, 28) uint8, 0 = background."""
-        if not len(images):
-            return np.zeros((0, len(self.classifier.classes)), np.float32)
-        most = self.limits.max_images
-        if len(images) <= most:
-            return await self.batcher.infer(images.astype(np.float32) / np.float32(255))
-        parts = [images[i : i + most] for i in range(0, len(images), most)]
-        return np.concatenate([await self.classify_bytes(part) for part in parts])
+    async def classify(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the logits (N, num_classes) of images (N, 28, 28) uint8, 0 = background."""
+        return await self.batcher.infer(images.astype(np.float32) / np.float32(255))
