@@ -12,7 +12,7 @@ from lenet.errors import DataError
 def test_every_entry_is_complete(name: str) -> None:
     dataset = DATASETS[name]
     assert dataset.name == name
-    assert dataset.num_classes == len(set(dataset.classes)) == 10
+    assert len(dataset.classes) == len(set(dataset.classes)) == 10
     assert dataset.licence
     assert dataset.citation
     assert [file.shape for file in dataset.files] == [

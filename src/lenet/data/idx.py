@@ -15,7 +15,6 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -28,38 +27,8 @@ MAX_BYTES = 2**30
 
 _MAGIC = b"\0\0\x08"
 """Begins a file of unsigned bytes."""
-_GZIP_MAGIC = b"\x1f\x8b"
-_CHUNK_BYTES = 2**20
 
 Bytes = npt.NDArray[np.uint8]
-
-
-def read_idx(path: Path, *, max_bytes: int = MAX_BYTES) -> Bytes:
-    """Return the array in an IDX file of unsigned bytes, plain or gzipped (told by its content).
-
-    Args:
-        path: The file, whatever its name.
-        max_bytes: A file that holds more than this, unpacked, is refused.
-
-    Returns:
-        A writable array of the shape in the file's header.
-
-    Raises:
-        DataError: The file can't be read, or is not a whole IDX file and nothing more.
-    """
-    return parse(read_raw(path, max_bytes=max_bytes), path)
-
-
-def write_idx(path: Path, array: Bytes) -> None:
-    """Write a uint8 array as a plain IDX file; the file appears whole or not at all."""
-    if array.dtype != np.uint8:
-        raise DataError(f"{path}: expected a uint8 array to write, found {array.dtype}")
-    write_bytes(path, to_raw(array))
-
-
-def to_raw(array: Bytes) -> bytes:
-    """Return the bytes of the IDX file of a uint8 array."""
-    return header(array.shape) + array.tobytes()
 
 
 def header(shape: tuple[int, ...]) -> bytes:
@@ -72,34 +41,27 @@ def file_bytes(shape: tuple[int, ...]) -> int:
     return len(header(shape)) + math.prod(shape)
 
 
-def read_raw(path: Path, *, max_bytes: int = MAX_BYTES) -> bytearray:
-    """Return a file's bytes, unpacked where gzipped, at most `max_bytes` of them.
+def write_idx(path: Path, array: Bytes) -> None:
+    """Write a uint8 array as a plain IDX file; the file appears whole or not at all."""
+    if array.dtype != np.uint8:
+        raise DataError(f"{path}: expected a uint8 array to write, found {array.dtype}")
+    write_bytes(path, header(array.shape) + array.tobytes())
+
+
+def read_idx(path: Path, *, max_bytes: int = MAX_BYTES) -> Bytes:
+    """Return the array in an IDX file of unsigned bytes, plain or gzipped (known by its content).
+
+    Args:
+        path: The file, whatever its name.
+        max_bytes: A file that holds more than this, unpacked, is refused.
+
+    Returns:
+        A writable array of the shape in the file's header.
 
     Raises:
-        DataError: The file can't be read or unpacked, or holds more.
+        DataError: The file can't be read, or is not a whole IDX file and nothing more.
     """
-    raw = bytearray()
-    try:
-        with open(path, "rb") as file:
-            gzipped = file.read(2) == _GZIP_MAGIC
-            file.seek(0)
-            stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if gzipped else file
-            # In chunks, so that a small file that unpacks to gigabytes is not unpacked whole.
-            while len(raw) <= max_bytes and (chunk := stream.read(_CHUNK_BYTES)):
-                raw += chunk
-    except EOFError:
-        raise DataError(f"{path}: expected a whole gzip file, found one cut short") from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: expected a gzip file, found a damaged one: {error}") from None
-    except OSError as error:
-        raise DataError(f"{path}: can't be read: {error.strerror or error}") from None
-    if len(raw) > max_bytes:
-        raise DataError(f"{path}: expected at most {max_bytes:,} bytes, found more")
-    return raw
-
-
-def parse(raw: bytearray, path: Path) -> Bytes:
-    """Return the array in the bytes of an IDX file, which it shares; `path` is for errors."""
+    raw = _read(path, max_bytes)
     if raw[:3] != _MAGIC or len(raw) < 4:
         raise DataError(
             f"{path}: expected an IDX file of unsigned bytes, which begins with {_MAGIC!r} "
@@ -115,3 +77,24 @@ def parse(raw: bytearray, path: Path) -> Bytes:
         raise DataError(
             f"{path}: shape {shape} takes {file_bytes(shape):,} bytes, found {len(raw):,}"
         ) from None
+
+
+def _read(path: Path, max_bytes: int) -> bytearray:
+    """Return a file's bytes, unpacked if it is a gzip file."""
+    raw = bytearray()
+    try:
+        with open(path, "rb") as file:
+            is_gzip = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if is_gzip else open(path, "rb") as stream:
+            # In chunks, so that a small file that unpacks to gigabytes is not unpacked whole.
+            while len(raw) <= max_bytes and (chunk := stream.read(2**20)):
+                raw += chunk
+    except EOFError:
+        raise DataError(f"{path}: expected a whole gzip file, found one cut short") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path}: expected a gzip file, found a damaged one: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path}: can't be read: {error.strerror or error}") from None
+    if len(raw) > max_bytes:
+        raise DataError(f"{path}: expected at most {max_bytes:,} bytes, found more")
+    return raw
