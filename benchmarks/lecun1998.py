@@ -19,7 +19,7 @@ from typing import Any
 from harness import main, report
 
 from lenet.results.records import read_run_record, summarize
-from lenet.study import run_study
+from lenet.study.study import run_study
 from lenet.training.recipe import RECIPES, Recipe
 
 PAPER = RECIPES["lecun1998"]

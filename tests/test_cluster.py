@@ -22,8 +22,9 @@ from lenet.errors import ClusterError, DataError, RunError
 from lenet.parallel import connected
 from lenet.results.records import read_study_record
 from lenet.schema import RunRecord
-from lenet.study import SeedTask, run_study
 from lenet.study.on_ray import _keep, _run_there, run_on_ray
+from lenet.study.study import run_study
+from lenet.study.tasks import SeedTask
 from lenet.training.recipe import RECIPES, Recipe
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")

@@ -16,13 +16,11 @@ from rich.console import Console
 
 from lenet.cli import main as cli
 from lenet.errors import DataError, DivergenceError, RecipeError, RunError
-from lenet.results.records import read_study_record, summarize_images, summarize_runs
-from lenet.schema import RunFigures, SweepPoint
-from lenet.study import SeedTask, parse_sweep, run_study, run_sweep
-from lenet.study.figure import sweep_figure
-from lenet.study.processes import run_in_processes, share_cores
-from lenet.study.sweep import _best, _sentence
-from lenet.study.tasks import Outcome, run_task
+from lenet.results.plots import sweep_figure
+from lenet.results.records import environment, read_study_record, summarize_images, summarize_runs
+from lenet.schema import RunFigures, StudyRecord
+from lenet.study.study import choose, parse_sweep, run_study, run_sweep
+from lenet.study.tasks import Outcome, SeedTask, run_in_processes, run_task, share_cores
 from lenet.study.view import StudyView
 from lenet.training.recipe import RECIPES, Recipe
 
@@ -200,7 +198,7 @@ def test_what_would_stop_every_seed_stops_the_study_at_once(
     match: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lenet.study.processes.run_task", does)
+    monkeypatch.setattr("lenet.study.tasks.run_task", does)
     task = SeedTask(path=Path(), recipe_name="", recipe=SMALL, seed=0)
     with pytest.raises(error, match=match):
         list(run_in_processes([task, replace(task, seed=1)], 2))
@@ -249,12 +247,14 @@ def test_a_sweep_chooses_on_val_and_shows_no_test(
     assert cli.main([*sweep, "--num-val", "20", "--epochs", "1", "--json"]) == 0
     out, err = capsys.readouterr()
     record = json.loads(out)
-    assert "test_" not in json.dumps({**record, "recipe": {}, "command": ""})
+    for study in record["studies"].values():
+        assert study.pop("test_images") is None
+        assert "test_" not in json.dumps({**study, "recipe": {}, "command": ""})
     assert "test " not in err
-    points = [point["values"] for point in record["points"]]
-    assert points == [{"lr": r, "batch_size": b} for r in (1e-3, 1e-2) for b in (10, 20)]
-    means = [point["summary"]["val_accuracy"]["mean"] for point in record["points"]]
-    assert means[record["best"]] == max(means)
+    names = [f"lr={lr},batch_size={size}" for lr in (1e-3, 1e-2) for size in (10, 20)]
+    assert list(record["studies"]) == names
+    means = {k: v["summary"]["val_accuracy"]["mean"] for k, v in record["studies"].items()}
+    assert means[record["best"]] == max(means.values())
     folder = here / "runs" / "sweep-fast"
     assert (folder / "lr=0.01,batch_size=20" / "seed-1" / "record.json").is_file()
     assert (folder / "sweep.png").stat().st_size > 1000
@@ -297,7 +297,7 @@ def test_what_is_not_shown_to_be_worse_is_named(tmp_path: Path, tiny_mnist: None
         {"tanh": [0.97, 0.98, 0.975], "relu": [0.98, 0.981, 0.982], "silu": [0.981, 0.985, 0.98]},
         tiny_mnist,
     )
-    assert record.best == 2
+    assert record.best == "activation=silu"
     assert sentence.startswith("activation=silu is best on the validation images: 98.20%")
     assert sentence.endswith(
         "not shown to be worse, paired over 3 seeds and corrected for 3 settings: "
@@ -310,16 +310,21 @@ def test_what_is_not_shown_to_be_worse_is_named(tmp_path: Path, tiny_mnist: None
 def test_equal_settings_are_seldom_shown_to_differ(num_settings: int) -> None:
     """5 % of sweeps at most, however many settings the best one was chosen from."""
     rng = np.random.default_rng(0)
-    shown = 0
+    machine, shown = environment(), 0
     for _ in range(300):
-        points = []
+        studies = {}
         for setting in range(num_settings):
             runs = [RunFigures(seed=s, val_accuracy=rng.normal(0.98, 0.001)) for s in range(5)]
-            summary = summarize_runs(runs)
-            points.append(
-                SweepPoint(values={"lr": setting}, summary=summary, runs=tuple(runs), failed={})
+            studies[f"lr={setting}"] = StudyRecord(
+                recipe_name="",
+                recipe={},
+                seeds=tuple(range(5)),
+                summary=summarize_runs(runs),
+                runs=tuple(runs),
+                environment=machine,
+                command="",
             )
-        sentence = _sentence(points, _best(points))
+        _, sentence = choose(studies)
         listed = sentence.partition("settings: ")[2].count("lr=")
         shown += listed < num_settings - 1
     assert shown <= 0.05 * 300 + 8  # two standard deviations more
@@ -331,7 +336,7 @@ def test_a_setting_that_fails_is_no_reason_to_stop(tmp_path: Path, tiny_mnist: N
         {"tanh": [0.90, 0.901, 0.902], "relu": [0.98, 0.981, 0.982], "silu": None},
         tiny_mnist,
     )
-    assert record.points[2].failed["1"] == "not finite"
+    assert record.studies["activation=silu"].failed["1"] == "not finite"
     assert "every other setting is shown to be worse" in sentence
     sweep_figure(record)
 
@@ -344,14 +349,14 @@ def test_the_view_shows_what_is_under_way(tmp_path: Path, tiny_mnist: None) -> N
     ]
     with StudyView(console, show_test=True) as view:
         view.start(tasks, 1)
-        view.end(tasks[0], run_task(tasks[0]))
-        view.end(tasks[1], DivergenceError("not finite"))
+        view.end((tasks[0], run_task(tasks[0])))
+        view.end((tasks[1], DivergenceError("not finite")))
         run_task(tasks[2])
-        console.print(view._table())
+        console.print(view.table())
     text = console.export_text()
     assert "3 runs, 1 at a time" in text
     assert "seed 1   failed: not finite" in text
-    assert "2 of 3 done, 0 waiting" in text
+    assert "2 of 3 runs done" in text
     assert "2/2" in text
 
 

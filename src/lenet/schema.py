@@ -322,19 +322,8 @@ class StudyRecord:
     test_images: Summary | None = None
     """Over test images, the share of runs that read each one right: its mean is that of
     `test_accuracy`, its interval says how far other images might move it. None in older records."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepPoint:
-    """One setting of a sweep."""
-
-    values: dict[str, Any]
-    """By field of the recipe."""
-    summary: dict[str, Summary]
-    """Over the seeds that were trained to the end; figures of the test images are left out."""
-    runs: tuple[RunFigures, ...]
-    failed: dict[str, str]
-    """Why seeds failed, by seed."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Why seeds failed, by seed; in the studies of a sweep alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,14 +331,11 @@ class SweepRecord:
     """One recipe under several settings, compared on the validation images."""
 
     recipe_name: str
-    recipe: dict[str, Plain]
     fields: tuple[str, ...]
-    """What was varied."""
-    seeds: tuple[int, ...]
-    points: tuple[SweepPoint, ...]
-    best: int | None
-    """Place of the point of the highest mean validation accuracy; None where all failed."""
+    """The fields of the recipe that were varied."""
+    studies: dict[str, StudyRecord]
+    """By setting; figures of the test images are left out."""
+    best: str | None
+    """The setting of the highest mean validation accuracy; None where all failed."""
     sentence: str
-    """What the sweep says."""
-    environment: Environment
-    command: str
+    """The conclusion."""

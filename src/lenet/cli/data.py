@@ -32,7 +32,7 @@ class ReportOptions:
     run: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Run directory."""
     data_dir: Folder = None
-    """As for `lenet train`."""
+    """Folder that holds the data set's files, in torchvision's layout or flat."""
     json: bool = False
     """Print where the report is as one JSON object."""
 
@@ -56,7 +56,7 @@ class BenchOptions:
     rounds: int = 5
     """How often each contestant takes its turn."""
     data_dir: Folder = None
-    """As for `lenet train`."""
+    """Folder that holds the data set's files, in torchvision's layout or flat."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,10 +105,6 @@ class EnvOptions:
     """Print one JSON object."""
 
 
-def _print_json(value: Any) -> None:
-    print(to_json(value))
-
-
 def _console() -> "Console":
     from rich.console import Console
 
@@ -125,7 +121,7 @@ def report(arguments: Sequence[str]) -> int:
     path = write_report(options.run, data_dir=options.data_dir, progress=progress)
     progress.close()
     if options.json:
-        _print_json({"report": str(path)})
+        print(to_json({"report": str(path)}))
     else:
         print(path)
     return 0
@@ -166,7 +162,7 @@ def bench(arguments: Sequence[str]) -> int:
         f"matrix product: {record.matrix_gflops:.0f} GFLOP/s"
         + (f"; gradients at batch 64: {share:.0%} of it" if share is not None else "")
     )
-    _print_json(asdict(record))
+    print(to_json(asdict(record)))
     return 0
 
 
@@ -182,14 +178,14 @@ def data(arguments: Sequence[str]) -> int:
         folder = fetch(options.dataset, data_dir=options.data_dir, progress=progress)
         progress.close()
         if options.json:
-            _print_json({"dataset": options.dataset, "folder": str(folder)})
+            print(to_json({"dataset": options.dataset, "folder": str(folder)}))
         else:
             print(folder)
         return 0
     if options.action == "list":
         statuses = list_datasets(data_dir=options.data_dir)
         if options.json:
-            _print_json({status.name: _plain(status) for status in statuses})
+            print(to_json({status.name: _plain(status) for status in statuses}))
             return 0
         for status in statuses:
             where = status.path or "not here; `lenet data fetch` gets it"
@@ -197,7 +193,7 @@ def data(arguments: Sequence[str]) -> int:
         return 0
     files = verify(options.dataset, data_dir=options.data_dir)
     if options.json:
-        _print_json({"dataset": options.dataset, "files": [_plain(file) for file in files]})
+        print(to_json({"dataset": options.dataset, "files": [_plain(file) for file in files]}))
     else:
         for file in files:
             note = "; no hash is known to compare with" if file.ok and not file.verified else ""
@@ -213,15 +209,10 @@ def _plain(status: Any) -> dict[str, Any]:
 
 
 def recipes(arguments: Sequence[str]) -> int:
-    """Show the named recipes.
-
-    Examples:
-      lenet recipes
-      lenet recipes --json
-    """
+    """Show the named recipes."""
     options = parse(RecipesOptions, "recipes", arguments)
     if options.json:
-        _print_json({name: asdict(recipe) for name, recipe in RECIPES.items()})
+        print(to_json({name: asdict(recipe) for name, recipe in RECIPES.items()}))
         return 0
     for name, recipe in RECIPES.items():
         print(f"{name}: {SUMMARIES[name]}")
@@ -231,12 +222,7 @@ def recipes(arguments: Sequence[str]) -> int:
 
 
 def env(arguments: Sequence[str]) -> int:
-    """Show versions and machine, for a bug report.
-
-    Examples:
-      lenet env
-      lenet env --json
-    """
+    """Show versions and machine."""
     options = parse(EnvOptions, "env", arguments)
     from lenet.data import cache_dir
     from lenet.results.records import environment
@@ -248,7 +234,7 @@ def env(arguments: Sequence[str]) -> int:
         "cache": str(cache_dir()),
     }
     if options.json:
-        _print_json(facts)
+        print(to_json(facts))
         return 0
     for key, value in facts.items():
         shown = (

@@ -57,11 +57,11 @@ class StudyOptions:
     ] = None
     """Folder of the study."""
     device: str = "auto"
-    """As for `lenet train`."""
+    """auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:N or mps."""
     engine: Literal["auto", "native", "torch"] = "auto"
-    """As for `lenet train`."""
+    """What computes gradients: compiled kernels (CPU; compiled on first use) or torch."""
     data_dir: Folder = None
-    """As for `lenet train`."""
+    """Folder that holds the data set's files, in torchvision's layout or flat."""
     quiet: bool = False
     """Show no progress."""
     json: bool = False
@@ -97,28 +97,26 @@ def study(arguments: Sequence[str]) -> int:
             f"`seeds` (={options.seeds}) must be at least 1, `jobs` (={options.jobs}) and "
             f"`first_seed` (={options.first_seed}) at least 0"
         )
-    from lenet.study import parse_sweep
+    from lenet.results.plots import save_figure, sweep_figure
+    from lenet.study.study import parse_sweep
 
     varied = dict(parse_sweep(text) for text in options.sweep)
     if len(varied) < len(options.sweep):
         raise RecipeError(f"`sweep` (={' '.join(options.sweep)}) must not name a field twice")
     path = options.out or RUNS_FOLDER / f"{'sweep' if varied else 'study'}-{name}"
     try:
-        found = _run(options, name, path, varied)
+        record = _run(options, name, path, varied)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; the same command goes on in {path}") from None
-    if isinstance(found, SweepRecord):
-        from lenet.results.plots import save_figure
-        from lenet.study.figure import sweep_figure
-
-        figure = path / "sweep.png"
-        save_figure(sweep_figure(found), figure)
-        if not options.json:
-            _print_sweep(found, figure)
-    elif not options.json:
-        _print_study(found)
+    figure = path / "sweep.png"
+    if isinstance(record, SweepRecord):
+        save_figure(sweep_figure(record), figure)
     if options.json:
-        print(to_json(found))
+        print(to_json(record))
+    elif isinstance(record, SweepRecord):
+        _print_sweep(record, figure)
+    else:
+        _print_study(record)
     return 0
 
 
@@ -128,9 +126,8 @@ def _run(
     from rich.console import Console
 
     from lenet.cli.console import DownloadBar
-    from lenet.data import fetch
-    from lenet.study import run_study, run_sweep
-    from lenet.study.sweep import NUM_VAL
+    from lenet.data.datasets import fetch
+    from lenet.study.study import NUM_VAL, run_study, run_sweep
     from lenet.study.view import StudyView
     from lenet.training.device import choose_device
 
@@ -147,7 +144,8 @@ def _run(
             "engine": options.engine,
             "data_dir": options.data_dir,
             "num_jobs": options.jobs,
-            "watcher": view,
+            "on_start": view.start,
+            "on_end": view.end,
         }
         if options.ray is not None:
             from lenet.study.on_ray import run_on_ray
@@ -177,22 +175,19 @@ def _print_study(record: StudyRecord) -> None:
 
 def _print_sweep(record: SweepRecord, figure: Path) -> None:
     """Print a line for each setting, the best marked."""
-    from lenet.study.sweep import name_of
-
-    names = [name_of(point.values) for point in record.points]
-    width = max(map(len, names))
+    width = max(map(len, record.studies))
     print(f"{'':<{width}}   val accuracy   95 % interval        sd       train    seconds")
-    for i, (name, point) in enumerate(zip(names, record.points, strict=True)):
-        if point.failed:
-            seed, reason = next(iter(point.failed.items()))
+    for name, study in record.studies.items():
+        if study.failed:
+            seed, reason = next(iter(study.failed.items()))
             print(f"{name:<{width}}   failed: seed {seed}: {reason}")
             continue
-        val = point.summary["val_accuracy"]
+        val = study.summary["val_accuracy"]
         interval = f"{val.interval[0]:.2%} to {val.interval[1]:.2%}" if val.n > 1 else "-"
         print(
-            f"{name:<{width}}   {val.mean:.2%} {'*' if i == record.best else ' '}       "
-            f"{interval:<20} {val.std:.2%}    {point.summary['train_accuracy'].mean:.2%}   "
-            f"{point.summary['training_s'].mean:.1f}"
+            f"{name:<{width}}   {val.mean:.2%} {'*' if name == record.best else ' '}       "
+            f"{interval:<20} {val.std:.2%}    {study.summary['train_accuracy'].mean:.2%}   "
+            f"{study.summary['training_s'].mean:.1f}"
         )
     print(record.sentence)
     print(f"figure          {figure}")

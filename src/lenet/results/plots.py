@@ -6,13 +6,13 @@ display and leave a caller's own figures alone; `plot_losses` alone is for noteb
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from lenet.files import replacing
-from lenet.schema import EpochScores
+from lenet.schema import EpochScores, StudyRecord, SweepRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,6 +33,11 @@ def new_figure(width: float, height: float) -> "Figure":
     return figure
 
 
+def _axes_figure(width: float = 8, height: float = 4.5) -> "tuple[Figure, Axes]":
+    figure = new_figure(width, height)
+    return figure, figure.add_subplot()
+
+
 def save_figure(figure: "Figure", path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
     with replacing(path) as temporary:
@@ -45,7 +50,7 @@ def plot_losses(train_losses: Sequence[float], valid_losses: Sequence[float]) ->
 
     Args:
         train_losses: One for each epoch.
-        valid_losses: Likewise; may be empty.
+        valid_losses: One for each epoch, or none.
     """
     from matplotlib import pyplot
 
@@ -67,8 +72,7 @@ def losses_figure(epochs: Sequence[EpochScores], *, test_loss: float) -> "Figure
     """
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-    figure = new_figure(8, 4.5)
-    axes = figure.add_subplot()
+    figure, axes = _axes_figure()
     numbers = [epoch.epoch for epoch in epochs]
     axes.plot(
         numbers,
@@ -163,8 +167,7 @@ def _grid_figure(
     side, step_x, step_y = 28, 36, 46
     rows = max(1, -(-len(indices) // GRID_COLUMNS))
     canvas = torch.zeros(rows * step_y, GRID_COLUMNS * step_x, dtype=torch.uint8)
-    figure = new_figure(11, 0.5 + 1.4 * rows)
-    axes = figure.add_subplot()
+    figure, axes = _axes_figure(11, 0.5 + 1.4 * rows)
     axes.axis("off")
     axes.set_title(title)
     probabilities = logits.softmax(1)
@@ -206,8 +209,7 @@ def confusion_figure(confusion: Sequence[Sequence[int]], classes: Sequence[str])
         classes: Name of each class.
     """
     size = len(classes)
-    figure = new_figure(6.4, 5.8)
-    axes = figure.add_subplot()
+    figure, axes = _axes_figure(6.4, 5.8)
     # Coloured by mistakes alone: the diagonal, a hundred times as large, would hide them.
     errors = [[0 if i == j else confusion[i][j] for j in range(size)] for i in range(size)]
     darkest = max(1, max(max(row) for row in errors))
@@ -275,3 +277,49 @@ def _show_kernels(axes: "Axes", kernels: Tensor, title: str) -> None:
     axes.imshow(canvas.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
     axes.set_title(title, fontsize=10)
     axes.axis("off")
+
+
+def sweep_figure(record: SweepRecord) -> "Figure":
+    """Draw validation accuracy against the first field, a line for each setting of the others."""
+    field, *others = record.fields
+    figure, axes = _axes_figure()
+    values = list(dict.fromkeys(study.recipe[field] for study in record.studies.values()))
+    is_number = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    places: dict[Any, Any] = {v: v if is_number else i for i, v in enumerate(values)}
+    lines: dict[str, list[tuple[float, StudyRecord]]] = {}
+    for study in record.studies.values():
+        label = ", ".join(f"{name} {study.recipe[name]}" for name in others)
+        lines.setdefault(label, [])
+        if study.runs:
+            lines[label].append((places[study.recipe[field]], study))
+    for label, points in lines.items():
+        accuracies = [study.summary["val_accuracy"] for _, study in points]
+        half = [100 * (a.interval[1] - a.mean) if a.n > 1 else 0.0 for a in accuracies]
+        line = axes.errorbar(
+            [place for place, _ in points],
+            [100 * a.mean for a in accuracies],
+            half,
+            fmt="o-",
+            capsize=4,
+            color=None if label else TRAIN_COLOUR,
+            label=label,
+        )
+        for place, study in points:
+            each = [100 * (run.val_accuracy or 0.0) for run in study.runs]
+            colour = line.lines[0].get_color()
+            axes.plot([place] * len(each), each, ".", color=colour, alpha=0.4)
+    numbers = list(places.values())
+    if is_number and min(numbers) > 0 and max(numbers) / min(numbers) >= 4:
+        axes.set_xscale("log")
+    axes.set_xticks(numbers, [f"{v:g}" if is_number else str(v) for v in values])
+    axes.minorticks_off()
+    if len(lines) > 1:
+        axes.legend()
+    num_seeds = max(len(study.seeds) for study in record.studies.values())
+    shown = "one seed" if num_seeds == 1 else f"mean, 95 % interval and each of {num_seeds} seeds"
+    axes.set(
+        title=f"{record.recipe_name}: validation accuracy, {shown}",
+        xlabel=field,
+        ylabel="Accuracy, %",
+    )
+    return figure

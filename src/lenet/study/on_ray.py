@@ -1,7 +1,7 @@
-"""Tasks on a Ray cluster: each seed goes to a core that is free, on whichever machine.
+"""Train the tasks of a study on a Ray cluster, each on a free core of any machine.
 
-A run directory that all machines can see lets a run whose machine was lost go on from its last
-epoch; without one it begins again. Either way its files come back to who asked for the study.
+If all machines share the run directories, a run whose machine was lost continues from its last
+epoch; otherwise it begins again. In both cases its files are copied back to this machine.
 """
 
 from collections.abc import Generator, Sequence
@@ -14,27 +14,27 @@ from lenet.files import write_bytes
 from lenet.parallel import connected, reason_of
 from lenet.results.records import RECORD_FILE
 from lenet.schema import RunRecord
-from lenet.study.tasks import LOSSES_OF_ONE_SEED, Outcome, SeedTask, run_task
+from lenet.study.tasks import ERRORS_OF_ONE_SEED, Outcome, SeedTask, run_task
 
 MAX_RETRIES = 20
-"""Of one seed, whose process or machine was lost."""
+"""Of one task whose process or machine was lost."""
 
 
 def run_on_ray(tasks: Sequence[SeedTask], address: str) -> Generator[Outcome]:
-    """Carry tasks out on a cluster; whatever ends this ends the tasks.
+    """Train tasks on a cluster; closing the generator cancels them.
 
     Args:
         tasks: On a GPU if their device asks for CUDA, a core each otherwise.
-        address: As for `lenet.parallel.connected`.
+        address: Of the cluster's head, "auto" or "local"; see `lenet.parallel.connected`.
 
     Raises:
         ClusterError: There is no such cluster.
-        LeNetError: What would stop every other task as well.
+        LeNetError: An error that would stop every other task as well.
     """
     with connected(address) as ray:
         gpus = 1 if tasks[0].device.startswith("cuda") else 0
         remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=MAX_RETRIES)(_run_there)
-        waiting: dict[Any, SeedTask] = {remote.remote(_for_elsewhere(task)): task for task in tasks}
+        waiting: dict[Any, SeedTask] = {remote.remote(_absolute(task)): task for task in tasks}
         try:
             while waiting:
                 (done,), _ = ray.wait(list(waiting), num_returns=1)
@@ -45,7 +45,7 @@ def run_on_ray(tasks: Sequence[SeedTask], address: str) -> Generator[Outcome]:
                     yield task, RunError(f"lost on the cluster: {reason_of(error)}")
                     continue
                 if isinstance(outcome, LeNetError):
-                    if not isinstance(outcome, LOSSES_OF_ONE_SEED):
+                    if not isinstance(outcome, ERRORS_OF_ONE_SEED):
                         raise outcome
                 else:
                     _keep(task.path, found)
@@ -55,14 +55,14 @@ def run_on_ray(tasks: Sequence[SeedTask], address: str) -> Generator[Outcome]:
                 ray.cancel(reference, force=True)
 
 
-def _for_elsewhere(task: SeedTask) -> SeedTask:
-    """Return a task whose paths say the same in a process with another working folder."""
+def _absolute(task: SeedTask) -> SeedTask:
+    """Return a task with absolute paths, for a process with another working folder."""
     data_dir = None if task.data_dir is None else task.data_dir.absolute()
     return replace(task, path=task.path.absolute(), data_dir=data_dir)
 
 
 def _run_there(task: SeedTask) -> tuple[RunRecord | LeNetError, dict[str, bytes]]:
-    """Carry a task out; return its record and files, or its error as a value."""
+    """Train a task; return its record and files, or its error as a value."""
     # Ray would wrap an error that is raised, and lose its type.
     try:
         record = run_task(task)

@@ -1,137 +1,98 @@
-"""Show a study on the terminal: a line as each run ends, and a live table of those under way.
+"""Show a study on the terminal: a line as each run ends, and a live table of the runs under way.
 
-What runs are under way is read from their directories, so it makes no difference which process,
-or which machine of a shared file system, trains them.
+The table is read from the run directories, so it shows runs of other processes, and of other
+machines that share the file system.
 """
 
-import json
-import time
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
 from lenet.errors import LeNetError
 from lenet.results.records import METRICS_FILE
-from lenet.schema import RunRecord
-from lenet.study.tasks import SeedTask
-
-REFRESHES_A_SECOND = 2
+from lenet.schema import EpochScores, decode
+from lenet.study.tasks import Outcome, SeedTask
 
 
 class StudyView:
-    """A `StudyWatcher` for people; to a file or pipe it writes the lines alone."""
+    """Progress of a study; to a file or pipe it writes the lines of finished runs alone.
+
+    Args:
+        console: Of stderr.
+        show_test: Show test accuracies; a sweep does not, as nothing may be chosen by them.
+        quiet: Write nothing.
+    """
 
     def __init__(self, console: Console, *, show_test: bool, quiet: bool = False) -> None:
-        """Take where to write.
-
-        Args:
-            console: Of stderr.
-            show_test: Show test accuracies; a sweep does not, as nothing is chosen by them.
-            quiet: Write nothing.
-        """
         self._console = Console(quiet=True) if quiet else console
         self._show_test = show_test
-        self._tasks: Sequence[SeedTask] = ()
+        self._left: list[SeedTask] = []
+        self._num_tasks = self._num_jobs = 0
         self._labels: dict[SeedTask, str] = {}
-        self._ended: set[SeedTask] = set()
-        self._num_jobs = 1
-        self._start_s, self._epochs_before = 0.0, 0
-        self._live: Live | None = None
+        self._live = Live(
+            console=self._console,
+            get_renderable=self.table,
+            refresh_per_second=2,
+            transient=True,
+        )
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "StudyView":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
+    def __exit__(self, *error: object) -> None:
+        self._live.stop()
 
     def start(self, tasks: Sequence[SeedTask], num_jobs: int) -> None:
-        """Say what begins, and open the table."""
-        self._tasks, self._num_jobs = tasks, num_jobs
-        # A sweep's runs lie in a folder for each setting.
-        many = len({task.path.parent for task in tasks}) > 1
-        self._labels = {
-            task: f"{task.path.parent.name}  seed {task.seed}" if many else f"seed {task.seed}"
-            for task in tasks
-        }
-        self._say(
+        """Print what begins, and open the table."""
+        self._left, self._num_tasks, self._num_jobs = list(tasks), len(tasks), num_jobs
+        # A sweep's runs are in a folder for each setting.
+        folder, is_sweep = tasks[0].path.parent, len({task.path.parent for task in tasks}) > 1
+        for task in tasks:
+            setting = f"{task.path.parent.name}  " if is_sweep else ""
+            self._labels[task] = f"{setting}seed {task.seed}"
+        self._print(
             f"{tasks[0].recipe_name}: {len(tasks)} runs, {num_jobs} at a time, in "
-            f"{tasks[0].path.parent.parent if many else tasks[0].path.parent}"
+            f"{folder.parent if is_sweep else folder}"
         )
-        self._start_s = time.perf_counter()
-        self._epochs_before = sum(len(_epochs(task)) for task in tasks)
         if self._console.is_terminal and not self._console.quiet:
-            self._live = Live(
-                console=self._console,
-                get_renderable=self._table,
-                refresh_per_second=REFRESHES_A_SECOND,
-                transient=True,
-            )
             self._live.start()
 
-    def end(self, task: SeedTask, outcome: RunRecord | LeNetError) -> None:
-        """Leave a line for a run that ended, terminal or not."""
-        self._ended.add(task)
-        if isinstance(outcome, LeNetError):
-            self._say(f"{self._labels[task]}   failed: {outcome}")
+    def end(self, outcome: Outcome) -> None:
+        """Print a line for a run that ended."""
+        task, record = outcome
+        self._left.remove(task)
+        if isinstance(record, LeNetError):
+            self._print(f"{self._labels[task]}   failed: {record}")
             return
-        parts = [self._labels[task], f"train {outcome.train_accuracy:.2%}"]
-        if outcome.val_accuracy is not None:
-            parts.append(f"val {outcome.val_accuracy:.2%}")
+        parts = [self._labels[task], f"train {record.train_accuracy:.2%}"]
+        if record.val_accuracy is not None:
+            parts.append(f"val {record.val_accuracy:.2%}")
         if self._show_test:
-            parts.append(f"test {outcome.test_accuracy:.2%}")
-        self._say("   ".join([*parts, f"{outcome.training_s:.1f} s"]))
+            parts.append(f"test {record.test_accuracy:.2%}")
+        self._print("   ".join([*parts, f"{record.training_s:.1f} s"]))
 
-    def _table(self) -> RenderableType:
-        """Return the runs under way: the first of those left, as tasks are begun in order."""
-        left = [task for task in self._tasks if task not in self._ended]
-        table = Table(box=None, padding=(0, 3, 0, 0))
-        shows_val = bool(left) and left[0].recipe.num_val > 0
-        for name in ("", "epoch", "loss", "train", *(["val"] if shows_val else [])):
-            table.add_column(name, justify="left" if name == "" else "right")
-        for task in left[: self._num_jobs]:
-            table.add_row(self._labels[task], *self._cells(task, shows_val))
-        return Group(table, Text(self._summary(left)))
+    def table(self) -> Table:
+        """Return the runs under way, which are the first of those left, with their last epochs."""
+        done = self._num_tasks - len(self._left)
+        table = Table("run", "epoch", "loss", "train", "val", box=None, padding=(0, 3, 0, 0))
+        table.caption = f"{done} of {self._num_tasks} runs done"
+        for task in self._left[: self._num_jobs]:
+            table.add_row(self._labels[task], *_last_epoch(task))
+        return table
 
-    def _cells(self, task: SeedTask, shows_val: bool) -> list[str]:
-        epochs = _epochs(task)
-        cells = [f"{len(epochs)}/{task.recipe.epochs}"]
-        if epochs:
-            last = epochs[-1]
-            cells += [f"{last['train_loss']:.4f}", f"{last['train_accuracy']:.2%}"]
-            if shows_val and last["val_accuracy"] is not None:
-                cells.append(f"{last['val_accuracy']:.2%}")
-        return cells
-
-    def _summary(self, left: Sequence[SeedTask]) -> str:
-        waiting = max(0, len(left) - self._num_jobs)
-        says = f"{len(self._ended)} of {len(self._tasks)} done, {waiting} waiting"
-        done = sum(len(_epochs(task)) for task in self._tasks) - self._epochs_before
-        if done > 0:
-            total = sum(task.recipe.epochs for task in self._tasks) - self._epochs_before
-            elapsed = time.perf_counter() - self._start_s
-            minutes, seconds = divmod(round(elapsed / done * max(0, total - done)), 60)
-            says += f", about {minutes}:{seconds:02} left"
-        return says
-
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _epochs(task: SeedTask) -> list[dict[str, Any]]:
-    """Return the epochs of a run that are on the disk."""
+def _last_epoch(task: SeedTask) -> list[str]:
+    path = task.path / METRICS_FILE
     try:
-        lines = (task.path / METRICS_FILE).read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
-    except (OSError, ValueError):
-        return []
+        last = path.read_bytes().splitlines()[-1]
+        scores = decode(last, EpochScores, path, LeNetError)
+    except (OSError, IndexError, LeNetError):
+        return [f"0/{task.recipe.epochs}"]  # nothing is written yet
+    val = "" if scores.val_accuracy is None else f"{scores.val_accuracy:.2%}"
+    epoch = f"{scores.epoch}/{task.recipe.epochs}"
+    return [epoch, f"{scores.train_loss:.4f}", f"{scores.train_accuracy:.2%}", val]
