@@ -19,7 +19,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     try:
         temporary.touch()
-        # Some libraries write with a mode of their own, readable by the owner alone.
+        # Some libraries write files that only the owner can read.
         mode = temporary.stat().st_mode
         yield temporary
         with temporary.open("rb+") as file:

@@ -93,12 +93,12 @@ class CardScores:
     val_accuracy: Share | None = None
     test_accuracy: Share | None = None
     temperature: Annotated[float, Meta(ge=0.01, le=100)] | None = None
-    """What logits are divided by before the softmax (Guo et al. 2017)."""
+    """Logits are divided by it before the softmax (Guo et al. 2017)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What a model file says about itself."""
+    """The description in a model file."""
 
     format: Literal[1] = 1
     model: Literal["lenet5", "lenet5-1998"]
@@ -113,7 +113,7 @@ class ModelCard:
     seed: int = 0
     epochs: int = 0
     images: str | None = None
-    """As in `RunFile`: the user's own pictures that it was trained on too."""
+    """The user's own pictures that it was also trained on."""
     scores: CardScores = field(default_factory=CardScores)
     lenet_version: str = ""
 
@@ -125,7 +125,7 @@ class ModelCard:
 
     @property
     def temperature(self) -> float:
-        """What logits are divided by before the softmax; 1 where none was fitted."""
+        """Logits are divided by it before the softmax; 1 where none was fitted."""
         return self.scores.temperature or 1.0
 
 
@@ -149,7 +149,7 @@ def decode_card(header: str, path: Path) -> ModelCard:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFile:
-    """recipe.json: what was asked of a run."""
+    """recipe.json: the settings of a run."""
 
     recipe_name: str
     seed: Annotated[int, Meta(ge=0, lt=2**32)]
@@ -187,7 +187,7 @@ class EpochScores:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What a model does on one split."""
+    """Accuracy and loss of a model on one split."""
 
     split: str
     """Which images: "train", "val", "test", or a name of the caller's."""
@@ -247,7 +247,7 @@ class RunRecord:
     scores: dict[str, Scores]
     """By split."""
     training_s: float
-    """Sum over epochs, its teachers' included and the scoring of each; no downloads or figures."""
+    """Sum over epochs, scoring included; no downloads or figures."""
     num_sessions: Count
     """1, or more where the run was stopped and resumed."""
     device: str
@@ -257,10 +257,11 @@ class RunRecord:
     environment: Environment
     command: str
     test_wrong: tuple[Count, ...] | None = None
-    """Places of the test images that the finished model misreads; None in older records."""
+    """Indices of the test images that the finished model misreads; None in older records."""
     images: str | None = None
-    """As in `RunFile`."""
+    """The user's own pictures, as named on the command line."""
     start: str | None = None
+    """The model whose weights the run began with, as named there."""
 
     def __post_init__(self) -> None:
         """Check that the splits that every run has are there."""

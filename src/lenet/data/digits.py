@@ -17,11 +17,12 @@ from lenet.data.datasets import Dataset, Progress, find_dataset, read_split
 from lenet.errors import DataError
 
 VALIDATION_SEED = 1998
+"""Not the run's seed, so that all runs are compared on the same images."""
 GATHERED = 256
-"""Images gathered at a time, 200 kB: what stays in a core's cache until it is used."""
-"""Fixed and apart from a run's seed, so that all runs are compared on the same images."""
+"""Images gathered at a time: 200 kB, which stay in a core's cache until they are used."""
 
 Sampler = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Makes (x, labels) from indices (B,) int64 of images."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -52,10 +53,10 @@ def load(
     """Load a split of a data set, fetching it first where it is not on this machine.
 
     Args:
-        dataset: A name in `DATASETS`, or an entry of one's own.
+        dataset: A name in `DATASETS`, or a `Dataset`.
         split: "train" or "test".
-        data_dir: A folder that holds the files; see `fetch`.
-        progress: Told what is being fetched; see `fetch`.
+        data_dir: A folder that holds the files; see `lenet.data.datasets.fetch`.
+        progress: Called as the bytes of a file arrive.
 
     Raises:
         DownloadError: No source had the files.
@@ -142,9 +143,8 @@ def batches(
         shuffle: Draw in `order(N, seed, epoch)`; otherwise as they lie.
         rank: Which of the processes this is, counted from 0.
         world_size: How many processes share each batch.
-        as_bytes: Leave the pixels as they are, for who takes them so.
-        sample: Makes (x, labels) of the places (B,) int64 of images, in place of the images as
-            they are.
+        as_bytes: Return the pixels as bytes.
+        sample: Makes (x, labels) from indices, in place of the images as they are.
 
     Returns:
         This rank's share (x, labels) of each global batch; x: (B, 1, 28, 28) float32 in [0, 1],
@@ -157,11 +157,46 @@ def batches(
         raise DataError(f"`rank` (={rank}) must lie between 0 and `world_size` (={world_size}) - 1")
     if len(images) != len(labels):
         raise DataError(f"there are {len(images)} images, but {len(labels)} labels")
-    indices = order(len(labels), seed, epoch).to(images.device) if shuffle else None
-    drawn = _draw(images, labels, indices, batch_size, rank, world_size, sample)
+    num_images = len(labels)
+    indices = order(num_images, seed, epoch) if shuffle else torch.arange(num_images)
+    indices = indices.to(images.device)
+    if sample is None and world_size == 1:
+        drawn = _draw_whole(images, labels, indices, batch_size)
+    else:
+        drawn = _draw_shares(images, labels, indices, batch_size, rank, world_size, sample)
     if as_bytes or sample is not None:
         return drawn
     return ((to_input(x), y) for x, y in drawn)
+
+
+def _draw_whole(
+    images: Tensor, labels: Tensor, indices: Tensor, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    if not len(labels):
+        return
+    # Several small batches are gathered at once, which takes half the time of one by one; as
+    # bytes, which are a quarter of the memory traffic of floats.
+    for several in torch.split(indices, max(1, GATHERED // batch_size) * batch_size):
+        gathered = images.index_select(0, several), labels.index_select(0, several)
+        yield from zip(*(torch.split(part, batch_size) for part in gathered), strict=True)
+
+
+def _draw_shares(
+    images: Tensor,
+    labels: Tensor,
+    indices: Tensor,
+    batch_size: int,
+    rank: int,
+    world_size: int,
+    sample: Sampler | None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    for start in range(0, len(labels), batch_size):
+        size = min(batch_size, len(labels) - start)
+        mine = indices[start + size * rank // world_size : start + size * (rank + 1) // world_size]
+        if sample is not None:
+            yield sample(mine)
+        else:
+            yield images.index_select(0, mine), labels.index_select(0, mine)
 
 
 def to_input(images: Tensor) -> Tensor:
@@ -171,36 +206,6 @@ def to_input(images: Tensor) -> Tensor:
     # one pass, which takes half the time of two.
     divisor = torch.full((), 255.0, dtype=torch.float32, device=images.device)
     return images.unsqueeze(1) / divisor  # (B, 1, 28, 28)
-
-
-def _draw(
-    images: Tensor,
-    labels: Tensor,
-    indices: Tensor | None,
-    batch_size: int,
-    rank: int,
-    world_size: int,
-    sample: Sampler | None,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    if sample is None and indices is not None and world_size == 1 and len(labels):
-        # Several small batches are gathered in one go, which takes half the time of one by one.
-        for places in torch.split(indices, max(1, GATHERED // batch_size) * batch_size):
-            # As bytes, and converted after: a quarter of the traffic.
-            drawn = images.index_select(0, places), labels.index_select(0, places)
-            yield from zip(*(torch.split(part, batch_size) for part in drawn), strict=True)
-        return
-    for start in range(0, len(labels), batch_size):
-        size = min(batch_size, len(labels) - start)
-        mine = slice(start + size * rank // world_size, start + size * (rank + 1) // world_size)
-        if sample is not None:
-            every = torch.arange(mine.start, mine.stop, device=images.device)
-            places = every if indices is None else indices[mine]
-            yield sample(places)
-        elif indices is None:
-            yield images[mine], labels[mine]
-        else:
-            chosen = indices[mine]
-            yield images.index_select(0, chosen), labels.index_select(0, chosen)
 
 
 def _select(digits: Digits, indices: Tensor, split: str) -> Digits:

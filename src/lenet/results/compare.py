@@ -1,4 +1,4 @@
-"""Is one recipe better than another? Paired over seeds, and over test images."""
+"""Compare the test accuracies of two recipes, paired over seeds, or of two runs, over images."""
 
 import math
 from collections.abc import Sequence
@@ -27,16 +27,16 @@ class Pair:
     """On the test images, 0..1."""
     b_accuracy: float
     only_a_right: int | None
-    """Test images that only run A reads right; None where the predictions are not at hand."""
+    """Test images that only run A reads right; None if there are no predictions to compare."""
     only_b_right: int | None
     num_images: int | None
     p_value: float | None
-    """Of McNemar's exact test: that chance alone splits these images so unevenly."""
+    """Of McNemar's exact test on these images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What the test accuracies of two recipes, or of two runs, say."""
+    """The difference in test accuracy of two recipes, or of two runs."""
 
     a: str
     b: str
@@ -54,7 +54,7 @@ def compare(a: Path, b: Path) -> Comparison:
 
     Args:
         a: A study's folder or record, or a run directory.
-        b: Likewise.
+        b: A study's folder or record, or a run directory.
 
     Raises:
         RunError: One of them is not there or not readable, they share no seed, or they were
@@ -108,37 +108,36 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return min(1.0, 2 * tail)
 
 
-@dataclass(frozen=True)
-class _Scored:
-    accuracy: float
-    predictions: Path | None
+_Runs = dict[int, tuple[float, Path]]
+"""Test accuracy and file of predictions, which need not exist, by seed."""
 
 
-def _read(path: Path) -> tuple[str, dict[int, _Scored]]:
+def _read(path: Path) -> tuple[str, _Runs]:
     """Return a recipe's name, and its runs by seed."""
-    if path.is_dir() and (path / RECORD_FILE).is_file():
+    if (path / RECORD_FILE).is_file():
         record = read_run_record(path / RECORD_FILE)
-        scored = _Scored(record.test_accuracy, path / PREDICTIONS_FILE)
-        return record.recipe_name, {record.seed: scored}
+        return record.recipe_name, {record.seed: (record.test_accuracy, path / PREDICTIONS_FILE)}
     study = read_study_record(path / STUDY_FILE if path.is_dir() else path)
     found = {}
     for run in study.runs:
-        predictions = path / f"seed-{run.seed}" / PREDICTIONS_FILE
         if run.test_accuracy is None:
             raise RunError(f"{path}: run of seed {run.seed} has no `test_accuracy`")
-        found[run.seed] = _Scored(run.test_accuracy, predictions if predictions.is_file() else None)
+        found[run.seed] = (run.test_accuracy, path / f"seed-{run.seed}" / PREDICTIONS_FILE)
     return study.recipe_name, found
 
 
-def _pair(seed: int, a: _Scored, b: _Scored, paths: tuple[Path, Path]) -> Pair:
+def _pair(
+    seed: int, a: tuple[float, Path], b: tuple[float, Path], paths: tuple[Path, Path]
+) -> Pair:
+    (a_accuracy, a_file), (b_accuracy, b_file) = a, b
     only_a = only_b = num_images = p_value = None
-    if a.predictions is not None and b.predictions is not None:
-        only_a, only_b, num_images = _count_discordant(a.predictions, b.predictions, paths)
+    if a_file.is_file() and b_file.is_file():
+        only_a, only_b, num_images = _count_discordant(a_file, b_file, paths)
         p_value = mcnemar(only_a, only_b)
     return Pair(
         seed=seed,
-        a_accuracy=a.accuracy,
-        b_accuracy=b.accuracy,
+        a_accuracy=a_accuracy,
+        b_accuracy=b_accuracy,
         only_a_right=only_a,
         only_b_right=only_b,
         num_images=num_images,

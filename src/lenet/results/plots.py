@@ -74,31 +74,16 @@ def losses_figure(epochs: Sequence[EpochScores], *, test_loss: float) -> "Figure
 
     figure, axes = _axes_figure()
     numbers = [epoch.epoch for epoch in epochs]
-    axes.plot(
-        numbers,
-        [epoch.train_loss for epoch in epochs],
-        marker="o",
-        markersize=3,
-        color=TRAIN_COLOUR,
-        label="training images (running mean)",
-    )
-    for attribute, label in (
-        ("val_loss", "val images (cut from training)"),
-        ("test_loss", "test images, every epoch (the notebook's validation)"),
+    for attribute, colour, label in (
+        ("train_loss", TRAIN_COLOUR, "training images (running mean)"),
+        ("val_loss", VALID_COLOUR, "val images (cut from training)"),
+        ("test_loss", VALID_COLOUR, "test images, every epoch (the notebook's validation)"),
     ):
         values = [getattr(epoch, attribute) for epoch in epochs]
-        if all(value is not None for value in values):
-            axes.plot(numbers, values, marker="o", markersize=3, color=VALID_COLOUR, label=label)
+        if None not in values:
+            axes.plot(numbers, values, "o-", markersize=3, color=colour, label=label)
     if epochs[-1].test_loss is None:
-        axes.plot(
-            numbers[-1],
-            test_loss,
-            marker="*",
-            markersize=11,
-            linestyle="none",
-            color="black",
-            label="test images, scored once",
-        )
+        axes.plot(numbers[-1], test_loss, "k*", markersize=11, label="test images, scored once")
     axes.set(title="Loss over epochs", xlabel="Epoch", ylabel="Cross-entropy (nats, log scale)")
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -122,14 +107,8 @@ def predictions_figure(
     """
     num_images = min(len(images), GRID_ROWS * GRID_COLUMNS)
     wrong = int((logits[:num_images].argmax(1) != labels[:num_images]).sum())
-    return _grid_figure(
-        images,
-        labels,
-        logits,
-        classes,
-        indices=range(num_images),
-        title=f"The first {num_images} test images: {wrong} read wrongly",
-    )
+    title = f"The first {num_images} test images: {wrong} read wrongly"
+    return _grid_figure(images, labels, logits, classes, range(num_images), title)
 
 
 def mistakes_figure(
@@ -137,19 +116,17 @@ def mistakes_figure(
 ) -> "Figure":
     """Show the images read wrongly with the least probability for the true label, worst first.
 
-    Args: as for `predictions_figure`.
+    Args:
+        images: (N, 28, 28) uint8.
+        labels: (N,) int64.
+        logits: (N, num_classes) float.
+        classes: Name of each class.
     """
     true_log_probability = logits.log_softmax(1).gather(1, labels.unsqueeze(1)).squeeze(1)
     wrong = (logits.argmax(1) != labels).nonzero().squeeze(1)
     worst = wrong[true_log_probability[wrong].argsort(stable=True)][: GRID_ROWS * GRID_COLUMNS]
-    return _grid_figure(
-        images,
-        labels,
-        logits,
-        classes,
-        indices=worst.tolist(),
-        title=f"The worst {len(worst)} of {len(wrong)} mistakes on the test images",
-    )
+    title = f"The worst {len(worst)} of {len(wrong)} mistakes on the test images"
+    return _grid_figure(images, labels, logits, classes, worst.tolist(), title)
 
 
 def _grid_figure(
@@ -157,7 +134,6 @@ def _grid_figure(
     labels: Tensor,
     logits: Tensor,
     classes: Sequence[str],
-    *,
     indices: Sequence[int],
     title: str,
 ) -> "Figure":
@@ -219,32 +195,20 @@ def confusion_figure(confusion: Sequence[Sequence[int]], classes: Sequence[str])
             count = confusion[i][j]
             if count:
                 dark = i != j and count > 0.6 * darkest
-                axes.text(
-                    j,
-                    i,
-                    str(count),
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    color="white" if dark else "0.45" if i == j else "black",
-                )
-    axes.set(
-        xticks=range(size),
-        yticks=range(size),
-        xlabel="Read as",
-        ylabel="True label",
-        title=f"{sum(map(sum, errors))} mistakes on {sum(map(sum, confusion)):,} test images",
+                colour = "white" if dark else "0.45" if i == j else "black"
+                axes.text(j, i, str(count), ha="center", va="center", fontsize=8, color=colour)
+    title = f"{sum(map(sum, errors))} mistakes on {sum(map(sum, confusion)):,} test images"
+    axes.set(xlabel="Read as", ylabel="True label", title=title)
+    is_long = max(map(len, classes)) > 2
+    axes.set_xticks(
+        range(size), classes, rotation=45 if is_long else 0, ha="right" if is_long else "center"
     )
-    long_names = max(map(len, classes)) > 2
-    axes.set_xticklabels(
-        classes, rotation=45 if long_names else 0, ha="right" if long_names else "center"
-    )
-    axes.set_yticklabels(classes)
+    axes.set_yticks(range(size), classes)
     return figure
 
 
 def filters_figure(c1: Tensor, c3: Tensor) -> "Figure":
-    """Show what the first two convolutions look for.
+    """Show the kernels of the first two convolutions.
 
     Args:
         c1: (6, 1, 5, 5) float, the kernels of C1.
@@ -252,16 +216,10 @@ def filters_figure(c1: Tensor, c3: Tensor) -> "Figure":
     """
     figure = new_figure(9, 5.6)
     upper, lower = figure.subplots(2, 1, height_ratios=[1, 2.6])
-    _show_kernels(
-        upper,
-        c1.permute(1, 0, 2, 3),
-        "C1: six kernels on the image (red: ink speaks for it, blue: against)",
-    )
-    _show_kernels(
-        lower,
-        c3.permute(1, 0, 2, 3),
-        "C3: sixteen units (columns), each over the six maps of S2 (rows)",
-    )
+    c1_title = "C1: six kernels on the image (red: ink speaks for it, blue: against)"
+    c3_title = "C3: sixteen units (columns), each over the six maps of S2 (rows)"
+    _show_kernels(upper, c1.transpose(0, 1), c1_title)
+    _show_kernels(lower, c3.transpose(0, 1), c3_title)
     return figure
 
 

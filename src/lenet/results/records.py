@@ -1,4 +1,4 @@
-"""What a run or a study leaves behind, as JSON, and the machine it ran on."""
+"""The records of runs and studies as JSON files, and the statistics in them."""
 
 import math
 import os
@@ -126,18 +126,18 @@ def summarize_runs(runs: Sequence[RunFigures]) -> dict[str, Summary]:
 
 
 def summarize_images(wrong: Sequence[Sequence[int]], num_images: int) -> Summary:
-    """Summarize over images the share of runs that read each right.
+    """Summarize the share of runs that read each image right, over images.
 
     Args:
-        wrong: For each run, the places of the images that it misreads.
+        wrong: For each run, the indices of the images that it misreads.
         num_images: How many images there are.
 
     Example:
         >>> round(summarize_images([[0], [0, 2]], 4).mean, 3)  # shares right: 0, 1, 1/2, 1
         0.625
     """
-    misread = Counter(place for places in wrong for place in places)
-    return summarize([1 - misread[place] / len(wrong) for place in range(num_images)])
+    misread = Counter(index for indices in wrong for index in indices)
+    return summarize([1 - misread[index] / len(wrong) for index in range(num_images)])
 
 
 def run_figures(record: RunRecord) -> RunFigures:
@@ -183,18 +183,14 @@ def _commit() -> str | None:
     folder = Path(__file__).resolve().parents[3]
     if not (folder / ".git").exists():
         return None
-    git = ["git", "-C", str(folder)]
+    describe = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
     try:
-        head = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True
-        ).stdout.strip()
-        status = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no"],
-            capture_output=True, text=True, timeout=5, check=True,
-        ).stdout  # fmt: skip
+        done = subprocess.run(
+            describe, cwd=folder, capture_output=True, text=True, timeout=5, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
-    return head + ("+" if status else "")
+    return done.stdout.strip()
 
 
 def command_line() -> str:

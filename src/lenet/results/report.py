@@ -1,4 +1,4 @@
-"""A run directory to figures and one self-contained HTML file."""
+"""Draw the figures of a finished run and write its report, one HTML file that needs no other."""
 
 import base64
 import shlex
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -22,10 +21,7 @@ from lenet.files import write_text
 from lenet.models.files import MODEL_FILE, load_model
 from lenet.results import plots
 from lenet.results.records import PREDICTIONS_FILE, RECORD_FILE, read_run_record
-from lenet.schema import EpochScores, RunRecord, Scores
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from lenet.schema import RunRecord, Scores
 
 REPORT_FILE = "report.html"
 
@@ -55,7 +51,7 @@ def write_report(
     Args:
         path: The run directory.
         data_dir: Folder with the data set's files; the test images are drawn from it.
-        progress: Told what is being fetched, if the data set has to be.
+        progress: Called as the bytes of a file arrive, if the data set must be downloaded.
 
     Returns:
         The path of report.html.
@@ -75,8 +71,23 @@ def write_report(
         raise RunError(f"{path / RECORD_FILE}: {error}") from None
     test = load(dataset, "test", data_dir=data_dir, progress=progress)
     logits = _read_logits(path / PREDICTIONS_FILE, test)
+    model, card = load_model(path / MODEL_FILE)
+    confusion = record.scores["test"].confusion
+    if len(confusion) != len(card.classes):
+        raise RunError(
+            f"{path / RECORD_FILE}: `confusion` has {len(confusion)} classes, the model "
+            f"{len(card.classes)}"
+        )
+    shown = (test.images, test.labels, logits, test.classes)
+    figures = {
+        "losses": plots.losses_figure(record.epochs, test_loss=record.test_loss),
+        "predictions": plots.predictions_figure(*shown),
+        "mistakes": plots.mistakes_figure(*shown),
+        "confusion": plots.confusion_figure(confusion, card.classes),
+        "filters": plots.filters_figure(*model.kernels()),
+    }
     images = {}
-    for name, figure in _figures(path, record, test, logits):
+    for name, figure in figures.items():
         plots.save_figure(figure, path / f"{name}.png")
         images[name] = (path / f"{name}.png").read_bytes()
     write_text(path / REPORT_FILE, _render(record, dataset.title, test.classes, images))
@@ -86,36 +97,12 @@ def write_report(
 def _read_logits(path: Path, test: Digits) -> Tensor:
     try:
         tensors = load_file(path)
-        logits = tensors["logits"]
-        fits = torch.equal(tensors["labels"], test.labels) and logits.shape == (
-            len(test),
-            len(test.classes),
-        )
+        logits, labels = tensors["logits"], tensors["labels"]
     except (OSError, SafetensorError, KeyError) as error:
         raise RunError(f"{path}: expected the logits of the test images, found: {error}") from None
-    if not fits:
+    if logits.shape != (len(test), len(test.classes)) or not torch.equal(labels, test.labels):
         raise RunError(f"{path}: its logits are not for these {len(test)} test images")
     return logits
-
-
-def _figures(
-    path: Path, record: RunRecord, test: Digits, logits: Tensor
-) -> "list[tuple[str, Figure]]":
-    model, card = load_model(path / MODEL_FILE)
-    num_classes = len(record.scores["test"].confusion)
-    if num_classes != len(card.classes):
-        raise RunError(
-            f"{path / RECORD_FILE}: `confusion` has {num_classes} classes, the model "
-            f"{len(card.classes)}"
-        )
-    shown = (test.images, test.labels, logits, test.classes)
-    return [
-        ("losses", plots.losses_figure(record.epochs, test_loss=record.test_loss)),
-        ("predictions", plots.predictions_figure(*shown)),
-        ("mistakes", plots.mistakes_figure(*shown)),
-        ("confusion", plots.confusion_figure(record.scores["test"].confusion, card.classes)),
-        ("filters", plots.filters_figure(*model.kernels())),
-    ]
 
 
 def _render(
@@ -137,7 +124,8 @@ def _render(
     template = environment.from_string(
         files("lenet").joinpath("results", "report.html.j2").read_text(encoding="utf-8")
     )
-    name = _validation_name(record.epochs)
+    last = record.epochs[-1]
+    name = "Val" if last.val_loss is not None else "Test" if last.test_loss is not None else None
     return template.render(
         title=f"LeNet-5 on {dataset_title}",
         record=record,
@@ -154,12 +142,6 @@ def _render(
         facts=_facts(record),
         version=__version__,
     )
-
-
-def _validation_name(epochs: tuple[EpochScores, ...]) -> str | None:
-    if epochs[-1].val_loss is not None:
-        return "Val"
-    return None if epochs[-1].test_loss is None else "Test"
 
 
 def _percent(share: float) -> str:

@@ -115,7 +115,7 @@ def _calibration_error(logits: Tensor, correct: Tensor) -> float:
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """Return what to divide logits by so that their probabilities are as honest as can be.
+    """Return the temperature that calibrates logits: they are divided by it before the softmax.
 
     Source: Guo et al. 2017, section 4.2: the temperature with the least cross-entropy, here to
     1 % and between 0.05 and 20.
@@ -129,7 +129,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     def loss(exponent: float) -> float:
         return float(F.cross_entropy(logits / math.exp(exponent), labels))
 
-    # Cross-entropy has one minimum over the inverse of the temperature, so thirds close in on it.
+    # Cross-entropy is convex in the inverse of the temperature: ternary search finds its minimum.
     low, high = math.log(0.05), math.log(20)
     while high - low > 0.01:
         a, b = low + (high - low) / 3, high - (high - low) / 3
@@ -146,7 +146,7 @@ def evaluate(
     device: torch.device | str = "cpu",
     takes_bytes: bool = False,
 ) -> Scores:
-    """Score a model on images with labels; nothing is learned and nothing is left out.
+    """Score a model on images with labels.
 
     Args:
         model: Takes (B, 1, 28, 28) float in [0, 1], returns (B, num_classes) logits.
@@ -154,7 +154,7 @@ def evaluate(
         labels: (N,) int64.
         split: What to call these images in the result.
         device: Where the model is.
-        takes_bytes: As in `compute_logits`.
+        takes_bytes: The model takes (B, 28, 28) uint8 instead.
     """
     logits = compute_logits(model, images, device=device, takes_bytes=takes_bytes)
     return score_logits(logits, labels, split=split)
