@@ -1,11 +1,11 @@
 """The files that lenet writes and reads back, as typed structures, and their strict decoding.
 
-Every structure is decoded by msgspec, types and ranges included, so that a damaged or hostile file
-is one error that names the file and the field. Unknown keys are ignored: a later version may add
-some. JSON has no NaN; where a figure may be one, null stands for it.
+msgspec checks types and ranges as it decodes, so that a damaged or hostile file is one error that
+names the file and the field. Unknown keys are ignored: a later version may add some.
 """
 
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -50,13 +50,15 @@ def read(path: Path, kind: type[T], error: type[LeNetError] = RunError) -> T:
 
 
 def to_json(value: Any, *, indent: int = -1) -> str:
-    """Return a structure or plain values as JSON text; NaN and infinity become null.
+    """Return a structure or plain values as JSON text; NaN and infinity become null, paths text.
 
     Args:
         value: What msgspec can encode.
         indent: Spaces of each level; -1 for a single line.
     """
-    return msgspec.json.format(msgspec.json.encode(value), indent=indent).decode()
+    return msgspec.json.format(
+        msgspec.json.encode(value, enc_hook=os.fspath), indent=indent
+    ).decode()
 
 
 class LeNet5Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

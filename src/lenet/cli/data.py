@@ -1,13 +1,13 @@
-"""The verbs that have no module of their own: arguments in, exit status out.
+"""The verbs `report`, `bench`, `data`, `recipes` and `env`.
 
-stdout holds the result, stderr all else. What a verb needs is imported inside it.
+stdout holds the result, stderr all else. What a verb needs is imported inside its function.
 """
 
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import Positional
@@ -16,9 +16,6 @@ from lenet.cli.options import DatasetName, Folder, parse
 from lenet.errors import RecipeError
 from lenet.schema import to_json
 from lenet.training.recipe import RECIPES, SUMMARIES, Recipe
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,23 +102,19 @@ class EnvOptions:
     """Print one JSON object."""
 
 
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console(stderr=True)
-
-
 def report(arguments: Sequence[str]) -> int:
     """Write a report again."""
     options = parse(ReportOptions, "report", arguments)
+    from rich.console import Console
+
     from lenet.cli.console import DownloadBar
     from lenet.results.report import write_report
 
-    progress = DownloadBar(_console())
+    progress = DownloadBar(Console(stderr=True))
     path = write_report(options.run, data_dir=options.data_dir, progress=progress)
     progress.close()
     if options.json:
-        print(to_json({"report": str(path)}))
+        print(to_json({"report": path}))
     else:
         print(path)
     return 0
@@ -130,14 +123,15 @@ def report(arguments: Sequence[str]) -> int:
 def bench(arguments: Sequence[str]) -> int:
     """Measure speeds."""
     options = parse(BenchOptions, "bench", arguments)
-    for name, low, high in (
-        ("num_images", 1, 60_000),
-        ("batch_size", 1, 60_000),
-        ("threads", 0, 64),
-        ("rounds", 1, 1000),
-    ):
-        if not low <= getattr(options, name) <= high:
-            value = getattr(options, name)
+    limits = {
+        "num_images": (1, 60_000),
+        "batch_size": (1, 60_000),
+        "threads": (0, 64),
+        "rounds": (1, 1000),
+    }
+    for name, (low, high) in limits.items():
+        value = getattr(options, name)
+        if not low <= value <= high:
             raise RecipeError(f"`{name}` (={value}) must be between {low} and {high}")
     from lenet.bench import run_bench
 
@@ -172,20 +166,22 @@ def data(arguments: Sequence[str]) -> int:
     from lenet.data import fetch, list_datasets, verify
 
     if options.action == "fetch":
+        from rich.console import Console
+
         from lenet.cli.console import DownloadBar
 
-        progress = DownloadBar(_console())
+        progress = DownloadBar(Console(stderr=True))
         folder = fetch(options.dataset, data_dir=options.data_dir, progress=progress)
         progress.close()
         if options.json:
-            print(to_json({"dataset": options.dataset, "folder": str(folder)}))
+            print(to_json({"dataset": options.dataset, "folder": folder}))
         else:
             print(folder)
         return 0
     if options.action == "list":
         statuses = list_datasets(data_dir=options.data_dir)
         if options.json:
-            print(to_json({status.name: _plain(status) for status in statuses}))
+            print(to_json({status.name: status for status in statuses}))
             return 0
         for status in statuses:
             where = status.path or "not here; `lenet data fetch` gets it"
@@ -193,19 +189,12 @@ def data(arguments: Sequence[str]) -> int:
         return 0
     files = verify(options.dataset, data_dir=options.data_dir)
     if options.json:
-        print(to_json({"dataset": options.dataset, "files": [_plain(file) for file in files]}))
+        print(to_json({"dataset": options.dataset, "files": files}))
     else:
         for file in files:
             note = "; no hash is known to compare with" if file.ok and not file.verified else ""
             print(f"{'ok' if file.ok else 'BAD':<4} {file.path}  {file.found}{note}")
     return 0 if all(file.ok for file in files) else 1
-
-
-def _plain(status: Any) -> dict[str, Any]:
-    return {
-        key: str(value) if isinstance(value, Path) else value
-        for key, value in asdict(status).items()
-    }
 
 
 def recipes(arguments: Sequence[str]) -> int:
@@ -231,7 +220,7 @@ def env(arguments: Sequence[str]) -> int:
     facts = {
         **asdict(environment()),
         "device": describe_device(choose_device()),
-        "cache": str(cache_dir()),
+        "cache": cache_dir(),
     }
     if options.json:
         print(to_json(facts))

@@ -177,30 +177,32 @@ def verify(dataset: str | Dataset, data_dir: Path | None = None) -> list[FileSta
     dataset = find_dataset(dataset)
     folder = cache_dir() / dataset.name
     if named := _named_folder(data_dir):
-        folder = next(iter(_subfolders(dataset, named)), named)
+        folder = _subfolder(dataset, named) or named
     return [status for status, _ in check_files(dataset, folder)]
 
 
 def list_datasets(data_dir: Path | None = None) -> list[DatasetStatus]:
     """Return all data sets, and where each is on this machine, by the names of its files."""
-    named = _named_folder(data_dir)
-    found = []
-    for dataset in DATASETS.values():
-        folders = _subfolders(dataset, named) if named else []
-        folders.append(cache_dir() / dataset.name)
-        whole = [f for f in folders if all(_find_files(file, f) for file in dataset.files)]
-        found.append(
-            DatasetStatus(
-                name=dataset.name,
-                title=dataset.title,
-                num_train=dataset.files[1].shape[0],
-                num_test=dataset.files[3].shape[0],
-                num_classes=len(dataset.classes),
-                licence=dataset.licence,
-                path=whole[0] if whole else None,
-            )
+    return [
+        DatasetStatus(
+            name=dataset.name,
+            title=dataset.title,
+            num_train=dataset.files[1].shape[0],
+            num_test=dataset.files[3].shape[0],
+            num_classes=len(dataset.classes),
+            licence=dataset.licence,
+            path=_locate(dataset, _named_folder(data_dir)),
         )
-    return found
+        for dataset in DATASETS.values()
+    ]
+
+
+def _locate(dataset: Dataset, named: Path | None) -> Path | None:
+    folders = [_subfolder(dataset, named) if named else None, cache_dir() / dataset.name]
+    for folder in folders:
+        if folder and all(_find_files(file, folder) for file in dataset.files):
+            return folder
+    return None
 
 
 def check_files(dataset: Dataset, folder: Path) -> list[tuple[FileStatus, Bytes]]:
@@ -253,11 +255,12 @@ def _named_folder(data_dir: Path | None) -> Path | None:
     return Path(chosen).expanduser() if chosen else None
 
 
-def _subfolders(dataset: Dataset, named: Path) -> list[Path]:
-    """Return the folders inside a named one that hold at least one of the files."""
-    parts = ("", f"{dataset.folder}/raw", "raw", dataset.name, dataset.folder)
-    folders = [named / part for part in parts]
-    return [folder for folder in folders if any(_find_files(f, folder) for f in dataset.files)]
+def _subfolder(dataset: Dataset, named: Path) -> Path | None:
+    """Return the first folder inside a named one that holds at least one of the files."""
+    for part in ("", f"{dataset.folder}/raw", "raw", dataset.name, dataset.folder):
+        if any(_find_files(file, named / part) for file in dataset.files):
+            return named / part
+    return None
 
 
 def _find_files(file: DataFile, folder: Path) -> list[Path]:
@@ -276,15 +279,15 @@ def _obtain(
     """Return the folder that holds a data set's four files, and their arrays."""
     failures: list[tuple[str, str]] = []
     if named := _named_folder(data_dir):
-        folders = _subfolders(dataset, named)
-        try:
-            return _use_folder(dataset, folders)
-        except DataError as error:
-            # LENET_DATA may be for another data set, `data_dir` is for this one.
-            if data_dir is not None or folders:
-                raise DataError(f"{named}: can't be used for {dataset.title}: {error}") from None
-            _warn_once(f"LENET_DATA: {named} is not used for {dataset.title}: {error}")
-            failures.append((str(named), str(error)))
+        if folder := _subfolder(dataset, named):
+            return folder, _read_folder(dataset, folder)
+        names = ", ".join(file.name for file in dataset.files)
+        reason = f"it holds none of {names}, gzipped or not"
+        # LENET_DATA may be for another data set, `data_dir` is for this one.
+        if data_dir is not None:
+            raise DataError(f"{named}: can't be used for {dataset.title}: {reason}")
+        _warn_once(f"LENET_DATA: {named} is not used for {dataset.title}: {reason}")
+        failures.append((str(named), reason))
     cache = cache_dir() / dataset.name
     checked = check_files(dataset, cache)
     if not all(status.verified for status, _ in checked):
@@ -295,21 +298,16 @@ def _obtain(
     return cache, [array for _, array in checked]
 
 
-def _use_folder(dataset: Dataset, folders: list[Path]) -> tuple[Path, list[Bytes]]:
-    """Return the first folder whose four files are good, and their arrays."""
-    reasons = []
-    for folder in folders:
-        checked = check_files(dataset, folder)
-        bad = [status for status, _ in checked if not status.ok]
-        if bad:
-            reasons += [f"{s.path}: expected {s.expected}, found {s.found}" for s in bad]
-            continue
-        unverified = ", ".join(status.path.name for status, _ in checked if not status.verified)
-        if unverified:
-            _warn_once(f"{folder}: no hash is known for {unverified}, only the shape was checked")
-        return folder, [array for _, array in checked]
-    names = ", ".join(file.name for file in dataset.files)
-    raise DataError("; ".join(reasons) or f"it holds none of {names}, gzipped or not")
+def _read_folder(dataset: Dataset, folder: Path) -> list[Bytes]:
+    """Return the arrays of the four files of a user's folder."""
+    checked = check_files(dataset, folder)
+    bad = [f"{s.path}: expected {s.expected}, found {s.found}" for s, _ in checked if not s.ok]
+    if bad:
+        raise DataError(f"{folder}: can't be used for {dataset.title}: {'; '.join(bad)}")
+    unverified = ", ".join(status.path.name for status, _ in checked if not status.verified)
+    if unverified:
+        _warn_once(f"{folder}: no hash is known for {unverified}, only the shape was checked")
+    return [array for _, array in checked]
 
 
 @functools.cache
