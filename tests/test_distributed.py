@@ -15,6 +15,7 @@ from torch import Tensor
 from torch._C._distributed_c10d import HashStore
 from torch.distributed.distributed_c10d import Store
 
+from lenet.cli.torchrun import find_shared_run
 from lenet.cli.train import TrainOptions, find_run
 from lenet.errors import RecipeError, RunError
 from lenet.models import LeNet5, build_network
@@ -161,17 +162,15 @@ def test_a_command_that_torchrun_starts_anew_goes_on(
     run = create_run(path, "default", SMALL, 0)
     with pytest.raises(RunError, match="found a run"):
         find_run(options, "default", [])
-    for name in TORCHRUN:
-        monkeypatch.setenv(name, "0")
-    assert find_run(options, "default", []) == run
+    assert find_shared_run(options, "default", []) == run
     with pytest.raises(RunError, match="found a run"):
-        find_run(replace(options, settings=replace(SMALL, lr=1.0)), "default", [])
+        find_shared_run(replace(options, settings=replace(SMALL, lr=1.0)), "default", [])
     train(run)
     with pytest.raises(RunError, match="found a run"):
-        find_run(options, "default", [])
+        find_shared_run(options, "default", [])
     # Another process than the first may be lost when the record is there already.
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert find_run(options, "default", []) == run
+    assert find_shared_run(options, "default", []) == run
 
 
 DIES_AFTER_AN_EPOCH = """

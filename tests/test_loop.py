@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from lenet.errors import DivergenceError
 from lenet.models import LeNet5
 from lenet.training.learners import make_learner
-from lenet.training.loop import get_accuracy, training_loop
 from lenet.training.optimization import LOSSES, OPTIMIZERS, SCHEDULES, lr_at
 from lenet.training.recipe import RECIPES, Recipe
+from lenet.training.training_loop import get_accuracy, training_loop
 
 GOLDEN_LOSSES = [
     2.30556, 2.28857, 2.27045, 2.24976, 2.22546, 2.19641, 2.16127, 2.11856, 2.06691, 2.00518,

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from lenet.results.plots import plot_losses as plot_losses
     from lenet.results.scores import evaluate as evaluate
     from lenet.schema import Scores as Scores
-    from lenet.training.loop import get_accuracy as get_accuracy
     from lenet.training.loop import train as train
-    from lenet.training.loop import training_loop as training_loop
     from lenet.training.recipe import RECIPES as RECIPES
     from lenet.training.recipe import Recipe as Recipe
     from lenet.training.run import create_run as create_run
     from lenet.training.run import open_run as open_run
+    from lenet.training.training_loop import get_accuracy as get_accuracy
+    from lenet.training.training_loop import training_loop as training_loop
 
 _HOMES = {
     "Digit": "lenet.reading.reader",
@@ -42,14 +42,14 @@ _HOMES = {
     "Scores": "lenet.schema",
     "create_run": "lenet.training.run",
     "evaluate": "lenet.results.scores",
-    "get_accuracy": "lenet.training.loop",
+    "get_accuracy": "lenet.training.training_loop",
     "load": "lenet.data.digits",
     "load_model": "lenet.models.files",
     "open_run": "lenet.training.run",
     "plot_losses": "lenet.results.plots",
     "save_model": "lenet.models.files",
     "train": "lenet.training.loop",
-    "training_loop": "lenet.training.loop",
+    "training_loop": "lenet.training.training_loop",
 }
 
 __all__ = [  # noqa: RUF022  # the same order as _HOMES, checked by a test

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import lenet.models.lenet5
-import lenet.training.loop
+import lenet.training.training_loop
 from lenet.results.plots import plot_losses
-from lenet.training.loop import get_accuracy
+from lenet.training.training_loop import get_accuracy
 
 __all__ = [
     "LeNet5",
@@ -59,7 +59,7 @@ def train(
     device: torch.device | str,
 ) -> tuple[nn.Module, Optimizer, float]:
     """Train one epoch; return (model, optimizer, running mean of the loss)."""
-    _, _, (train_losses, _) = lenet.training.loop.training_loop(
+    _, _, (train_losses, _) = lenet.training.training_loop.training_loop(
         model, criterion, optimizer, train_loader, None, 1, device, print_every=0
     )
     return model, optimizer, train_losses[0]
@@ -69,7 +69,7 @@ def validate(
     valid_loader: Loader, model: nn.Module, criterion: Criterion, device: torch.device | str
 ) -> tuple[nn.Module, float]:
     """Score without learning; return (model, mean loss)."""
-    return model, lenet.training.loop.validate(model, criterion, valid_loader, device).loss
+    return model, lenet.training.training_loop.validate(model, criterion, valid_loader, device).loss
 
 
 def training_loop(
@@ -83,7 +83,7 @@ def training_loop(
     print_every: int = 1,
 ) -> tuple[nn.Module, Optimizer, tuple[list[float], list[float]]]:
     """Train with `lenet.training_loop`, then plot the losses as the notebook's loop does."""
-    result = lenet.training.loop.training_loop(
+    result = lenet.training.training_loop.training_loop(
         model, criterion, optimizer, train_loader, valid_loader, epochs, device, print_every
     )
     plot_losses(*result[2])

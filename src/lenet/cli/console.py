@@ -1,4 +1,4 @@
-"""Show a run on the terminal: a bar where there is one, plain lines where there is not.
+"""Show a run's progress: a bar on a terminal, plain lines elsewhere.
 
 All of it goes to stderr, so that stdout holds the result and nothing else.
 """
@@ -6,7 +6,7 @@ All of it goes to stderr, so that stdout holds the result and nothing else.
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -23,12 +23,15 @@ from lenet.schema import EpochScores
 from lenet.training.loop import Tally, Watcher
 from lenet.training.run import Run
 
+if TYPE_CHECKING:
+    from lenet.cli.tensorboard import EventWriter
+
 REFRESH_S = 0.2
 """Between two readings of the tally: each makes the host wait for the device."""
 
 
 class DownloadBar:
-    """Tell of the pieces of a download; an instance is what `lenet.data` calls `progress`."""
+    """The progress of a download; an instance is what `lenet.data` calls `progress`."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -37,7 +40,7 @@ class DownloadBar:
         self._name = ""
 
     def __call__(self, name: str, num_bytes: int, total_bytes: int | None) -> None:
-        """Show that `num_bytes` of `name` are here."""
+        """Show that `num_bytes` of the file `name` have arrived."""
         if name != self._name:
             self._name = name
             self.close()
@@ -58,7 +61,7 @@ class DownloadBar:
             self._bar.update(self._task, completed=num_bytes, total=total_bytes)
 
     def close(self) -> None:
-        """Take the bar off the screen."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -74,7 +77,7 @@ class TrainingView(Watcher):
         self._download = DownloadBar(self._console)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        self._tensorboard = EventWriter(tensorboard) if tensorboard is not None else None
+        self._tensorboard = None if tensorboard is None else _event_writer(tensorboard)
         self._num_epochs = self._num_images = self._num_done = 0
         self._start_s = self._shown_s = 0.0
 
@@ -98,7 +101,7 @@ class TrainingView(Watcher):
         self._download(name, num_bytes, total_bytes)
 
     def start(self, run: Run, device: str, num_images: int, num_epochs_done: int) -> None:
-        """Say what begins, and open the bar."""
+        """Print what is trained, and start the bar."""
         self._download.close()
         self._num_epochs, self._num_images = run.recipe.epochs, num_images
         self._num_done = num_epochs_done
@@ -151,18 +154,15 @@ class TrainingView(Watcher):
         )
 
     def epoch(self, scores: EpochScores) -> None:
-        """Leave a line for each epoch, terminal or not."""
-        parts = [
-            f"epoch {scores.epoch:>2}/{self._num_epochs}",
-            f"loss {scores.train_loss:.4f}",
-            f"accuracy {scores.train_accuracy:.2%}",
-        ]
-        if scores.val_loss is not None and scores.val_accuracy is not None:
-            parts.append(f"val loss {scores.val_loss:.4f}  val accuracy {scores.val_accuracy:.2%}")
-        if scores.test_loss is not None and scores.test_accuracy is not None:
-            parts.append(
-                f"test loss {scores.test_loss:.4f}  test accuracy {scores.test_accuracy:.2%}"
-            )
+        """Print a line for each epoch."""
+        parts = [f"epoch {scores.epoch:>2}/{self._num_epochs}"]
+        for split, loss, accuracy in (
+            ("", scores.train_loss, scores.train_accuracy),
+            ("val ", scores.val_loss, scores.val_accuracy),
+            ("test ", scores.test_loss, scores.test_accuracy),
+        ):
+            if loss is not None:
+                parts.append(f"{split}loss {loss:.4f}  {split}accuracy {accuracy:.2%}")
         parts.append(f"{scores.images_per_s:,.0f} images/s")
         left = self._num_epochs - scores.epoch
         if left:
@@ -177,34 +177,10 @@ class TrainingView(Watcher):
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-class EventWriter:
-    """TensorBoard event files, a scalar for each figure of an epoch."""
+def _event_writer(folder: Path) -> "EventWriter":
+    from lenet.cli.tensorboard import EventWriter
 
-    def __init__(self, folder: Path) -> None:
-        from tensorboardX import SummaryWriter
-
-        self._writer = SummaryWriter(str(folder))
-
-    def write(self, scores: EpochScores) -> None:
-        """Write one epoch."""
-        figures = {
-            "loss/train": scores.train_loss,
-            "loss/val": scores.val_loss,
-            "loss/test": scores.test_loss,
-            "accuracy/train": scores.train_accuracy,
-            "accuracy/val": scores.val_accuracy,
-            "accuracy/test": scores.test_accuracy,
-            "lr": scores.lr,
-            "images_per_s": scores.images_per_s,
-        }
-        for name, value in figures.items():
-            if value is not None:
-                self._writer.add_scalar(name, value, scores.epoch)
-        self._writer.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._writer.close()
+    return EventWriter(folder)
 
 
 def _clock(seconds: float) -> str:

@@ -1,6 +1,6 @@
 """The verbs about a trained model: `evaluate` and `export`.
 
-stdout holds the result, stderr all else. What a verb needs is imported inside it.
+stdout holds the result, stderr everything else. What a verb needs is imported inside it.
 """
 
 import sys
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional
 
-from lenet.cli.options import Folder, Split, parse
+from lenet.cli.options import DataDirOption, DeviceOption, EngineOption, Split, parse
 from lenet.errors import RecipeError
 from lenet.schema import to_json
 
@@ -38,12 +38,9 @@ class EvaluateOptions:
     """Pictures in a subfolder for each label, or a CSV with columns path and label."""
     split: Split = "test"
     """Which images; val is the part that the run cut from its training images."""
-    device: str = "auto"
-    """As for `lenet train`."""
-    engine: Literal["auto", "native", "torch"] = "auto"
-    """As for `lenet train`."""
-    data_dir: Folder = None
-    """As for `lenet train`."""
+    device: DeviceOption = "auto"
+    engine: EngineOption = "auto"
+    data_dir: DataDirOption = None
     json: bool = False
     """Print the scores as one JSON object."""
 
@@ -81,8 +78,7 @@ class ExportOptions:
     accuracy may differ by half of what is left to 1."""
     with_1998: Annotated[Path | None, tyro.conf.arg(metavar="RUN|MODEL")] = None
     """For html: a run of the paper's network (`lenet train lecun1998`), shown beside the first."""
-    data_dir: Folder = None
-    """As for `lenet train`."""
+    data_dir: DataDirOption = None
     json: bool = False
     """Print the export's record as one JSON object."""
 

@@ -21,6 +21,23 @@ RecipeName = Annotated[
     Positional[str], tyro.conf.arg(metavar="[RECIPE]", help_behavior_hint="(default: default)")
 ]
 Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
+DataDirOption = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        metavar="DIR",
+        help="Folder that holds the data set's files, in torchvision's layout or flat.",
+    ),
+]
+DeviceOption = Annotated[
+    str, tyro.conf.arg(help="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:N or mps.")
+]
+EngineOption = Annotated[
+    Literal["auto", "native", "torch"],
+    tyro.conf.arg(
+        help="native: compiled kernels, on the CPU, compiled on first use; torch; auto: native if "
+        "possible."
+    ),
+]
 Settings = Annotated[Recipe, tyro.conf.arg(name="")]
 
 

@@ -1,22 +1,29 @@
-"""The verb that trains: a new run, or one that was stopped.
+"""`lenet train`: train a new run, or resume one that was stopped.
 
-stdout holds the result, stderr all else.
+stdout holds the result, stderr everything else.
 """
 
-import logging
 import os
 import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 
 from lenet.cli.console import TrainingView
-from lenet.cli.options import Folder, RecipeName, Settings, parse, parse_with_recipe
+from lenet.cli.options import (
+    DataDirOption,
+    DeviceOption,
+    EngineOption,
+    RecipeName,
+    Settings,
+    parse,
+    parse_with_recipe,
+)
 from lenet.data import fetch
 from lenet.errors import LeNetError, RecipeError, RunError, install_hint
 from lenet.results.report import write_report
@@ -28,7 +35,7 @@ from lenet.training.recipe import RECIPES, Recipe
 from lenet.training.run import RECIPE_FILE, Run, create_run, open_run
 
 RUNS_FOLDER = Path("runs")
-TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+TORCHRUN = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 """Environment variables that `torchrun` sets."""
 
 
@@ -63,14 +70,11 @@ class TrainOptions:
     """Begin with the weights of this model, or of `pretrained`, the package's own."""
     resume: bool = False
     """Go on with the run in --out, or with the newest of this recipe and seed in runs/."""
-    device: str = "auto"
-    """auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:N or mps."""
-    engine: Literal["auto", "native", "torch"] = "auto"
-    """Who computes gradients: compiled kernels (CPU; compiled on first use) or torch."""
+    device: DeviceOption = "auto"
+    engine: EngineOption = "auto"
     threads: int = 0
     """CPU threads; 0 for all cores with the native engine, 1 with torch's."""
-    data_dir: Folder = None
-    """Folder that holds the data set's files, in torchvision's layout or flat."""
+    data_dir: DataDirOption = None
     tensorboard: bool = False
     """Also write TensorBoard event files into the run directory."""
     quiet: bool = False
@@ -85,36 +89,48 @@ def train(arguments: Sequence[str]) -> int:
     options, name = parse_with_recipe(TrainOptions, "train", arguments)
     if options.threads < 0:
         raise RecipeError(f"`threads` (={options.threads}) must be at least 0")
-    # Before the run directory is made: what can't start should leave nothing.
+    # Checked before the run directory is made, so that an error leaves nothing behind.
     choose_device(options.device)
     if options.tensorboard:
         require_tensorboard()
-    if os.environ.keys() >= set(TORCHRUN):
-        return _train_with_others(options, name, arguments)
-    _train_and_print(find_run(options, name, arguments), options)
+    if os.environ.keys() >= TORCHRUN:
+        from lenet.cli.torchrun import train_shared
+
+        return train_shared(options, name, arguments)
+    train_and_print(find_run(options, name, arguments), options)
     return 0
 
 
-def _train_and_print(run: Run, options: TrainOptions) -> None:
+def train_and_print(run: Run, options: TrainOptions) -> None:
+    """Train a run while showing its progress, write its report, and print its scores."""
     if run.is_finished:
         print(f"{run.path}: this run is finished", file=sys.stderr)
     events = run.path / "tensorboard" if options.tensorboard else None
     try:
         with TrainingView(Console(stderr=True), events, quiet=options.quiet) as view:
-            record = _train(run, options, view)
+            record = train_silently(run, options, view)
         report = write_report(run.path, data_dir=options.data_dir)
     except KeyboardInterrupt:
+        # Ctrl-C: the epochs done are on the disk; main() prints this and exits with status 130.
         raise KeyboardInterrupt(
             f"interrupted after {run.num_epochs_done} of {run.recipe.epochs} epochs; "
             f"`lenet train --resume --out {run.path}` goes on"
         ) from None
     if options.json:
         print(to_json(record))
-    else:
-        _print_run(record, report)
+        return
+    for split, scores in record.scores.items():
+        wrong = scores.num_images - scores.num_correct
+        print(
+            f"{split + ' accuracy':<16}{scores.accuracy:.2%}   "
+            f"{wrong:,} of {scores.num_images:,} wrong"
+        )
+    print(f"{'training time':<16}{record.training_s:.1f} s")
+    print(f"{'report':<16}{report}")
 
 
-def _train(run: Run, options: TrainOptions, watcher: Watcher) -> RunRecord:
+def train_silently(run: Run, options: TrainOptions, watcher: Watcher) -> RunRecord:
+    """Train a run as the options say."""
     return train_run(
         run,
         device=options.device,
@@ -123,49 +139,6 @@ def _train(run: Run, options: TrainOptions, watcher: Watcher) -> RunRecord:
         data_dir=options.data_dir,
         watcher=watcher,
     )
-
-
-def _train_with_others(options: TrainOptions, name: str, arguments: Sequence[str]) -> int:
-    """Train with the other processes that `torchrun` started; the first one alone prints."""
-    from lenet.training.shared import SharedRun, joined
-
-    with joined(choose_device(options.device)) as group:
-        if group.is_first:
-            run = group.from_first(lambda: find_run(options, name, arguments))
-            _train_and_print(SharedRun.of(run, group), options)
-            return 0
-        logging.disable()
-        try:
-            # The first process finds the run; here nothing is read or written.
-            _train(SharedRun.of(group.from_first(_no_run), group), options, Watcher())
-        except LeNetError:
-            raise SystemExit(1) from None
-        except KeyboardInterrupt:
-            raise SystemExit(130) from None
-    return 0
-
-
-def _no_run() -> Run:
-    raise AssertionError("called in process 0 alone")
-
-
-def find_run(options: TrainOptions, name: str, arguments: Sequence[str]) -> Run:
-    """Return the run that a command asks for: a new one, or one that was stopped."""
-    if options.resume:
-        run = _run_to_resume(options, name, arguments)
-        if not run.is_finished:
-            _gather(run)
-        return run
-    if os.environ.keys() >= set(TORCHRUN):
-        # It starts the same command anew when a process ended or a machine came or went.
-        is_restart = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
-        paths = [options.out] if options.out else _default_paths(name, options.seed or 0)[:-1]
-        if paths and (paths[-1] / RECIPE_FILE).is_file():
-            run = open_run(paths[-1])
-            is_same = run.recipe == options.settings and run.seed == (options.seed or 0)
-            if is_same and (is_restart or not run.is_finished):
-                return run
-    return _new_run(options, name)
 
 
 def require_tensorboard() -> None:
@@ -178,18 +151,28 @@ def require_tensorboard() -> None:
         ) from None
 
 
-def _default_paths(name: str, seed: int) -> list[Path]:
+def find_run(options: TrainOptions, name: str, arguments: Sequence[str]) -> Run:
+    """Return the run that a command asks for: a new one, or one that was stopped."""
+    if not options.resume:
+        return _new_run(options, name)
+    run = _run_to_resume(options, name, arguments)
+    if not run.is_finished:
+        _copy_inputs(run)
+    return run
+
+
+def default_paths(options: TrainOptions, name: str) -> list[Path]:
     """Return the numbered folders of a recipe and seed that exist, then the first free one."""
-    paths = [RUNS_FOLDER / f"{name}-seed{seed}"]
+    paths = [RUNS_FOLDER / f"{name}-seed{options.seed or 0}"]
     while paths[-1].exists():
-        paths.append(RUNS_FOLDER / f"{name}-seed{seed}-{len(paths) + 1}")
+        paths.append(RUNS_FOLDER / f"{name}-seed{options.seed or 0}-{len(paths) + 1}")
     return paths
 
 
 def _new_run(options: TrainOptions, name: str) -> Run:
-    seed, path = options.seed or 0, options.out
+    path = options.out
     if path is None:
-        *taken, path = _default_paths(name, seed)
+        *taken, path = default_paths(options, name)
         for other in taken:
             if not (other / RECIPE_FILE).is_file():
                 continue
@@ -211,34 +194,30 @@ def _new_run(options: TrainOptions, name: str) -> Run:
         path,
         name,
         options.settings,
-        seed,
+        options.seed or 0,
         images=None if options.images is None else str(options.images),
         start=None if options.start is None else str(options.start),
     )
     try:
-        _gather(run)
+        _copy_inputs(run)
     except LeNetError:
         shutil.rmtree(path)  # made above, so that nobody else's files are in it
         raise
     return run
 
 
-def _gather(run: Run) -> None:
+def _copy_inputs(run: Run) -> None:
     """Copy the pictures and the model that a run was asked to use into its folder."""
     if run.images is not None or run.start is not None:
         from lenet.training.own import gather
 
-        gather(run, _complain)
-
-
-def _complain(path: Path, error: LeNetError) -> None:
-    print(f"error: {ascii(str(path))[1:-1]}: {error}", file=sys.stderr)
+        gather(run, lambda path, error: print(f"error: {path}: {error}", file=sys.stderr))
 
 
 def _run_to_resume(options: TrainOptions, name: str, arguments: Sequence[str]) -> Run:
     path = options.out
     if path is None:
-        taken = _default_paths(name, options.seed or 0)[:-1]
+        taken = default_paths(options, name)[:-1]
         if not taken:
             raise RunError(
                 f"{RUNS_FOLDER / f'{name}-seed{options.seed or 0}'}: nothing to resume here; "
@@ -265,16 +244,3 @@ def _run_to_resume(options: TrainOptions, name: str, arguments: Sequence[str]) -
             f"seed {run.seed}), but `{' '.join(changed)}` asks for others"
         )
     return run
-
-
-def _print_run(record: RunRecord, report: Path) -> None:
-    for split in ("train", "val", "test"):
-        if split in record.scores:
-            scores = record.scores[split]
-            wrong = scores.num_images - scores.num_correct
-            print(
-                f"{split} accuracy".ljust(16)
-                + f"{scores.accuracy:.2%}   {wrong:,} of {scores.num_images:,} wrong"
-            )
-    print(f"{'training time':<16}{record.training_s:.1f} s")
-    print(f"{'report':<16}{report}")

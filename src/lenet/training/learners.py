@@ -10,6 +10,7 @@ all three, and computes the logits by which a finished epoch is scored. `make_le
 """
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lenet.data.digits import to_input
-from lenet.errors import LeNetError, RecipeError
+from lenet.errors import DivergenceError, LeNetError, RecipeError
 from lenet.models import Network
 from lenet.native.build import NativeUnavailableError
 from lenet.training.optimization import LOSSES, WeightAverage, build_optimizer, garbage_penalty
@@ -66,6 +67,14 @@ class Tally:
 def tally_logits(logits: Tensor, labels: Tensor, loss: Tensor) -> Tally:
     """Return the tally of a batch by its logits (B, n), labels (B,) and mean loss."""
     return Tally(loss.detach(), (logits.detach().argmax(1) == labels).sum(), len(labels))
+
+
+def require_finite(tally: Tally, epoch: int) -> None:
+    """Raise DivergenceError if the training loss of an epoch is infinite or not a number."""
+    if not math.isfinite(tally.loss):
+        raise DivergenceError(
+            f"the training loss of epoch {epoch + 1} is {tally.loss}; try a smaller learning rate"
+        )
 
 
 def forward(model: nn.Module, images: Tensor) -> Tensor:

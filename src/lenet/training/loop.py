@@ -1,21 +1,14 @@
-"""Train a run: the one training loop, from a recipe to a record. Read `train` from top to bottom.
-
-`training_loop` and `get_accuracy` are the notebook's functions, for code that brings a model, an
-optimizer and loaders of its own.
-"""
+"""The training loop: a run from its recipe to its record. Read `train` from top to bottom."""
 
 import math
 import time
-from collections.abc import Callable, Iterable
-from datetime import datetime
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from lenet.data.digits import Digits, Sampler, batches
-from lenet.errors import DivergenceError
 from lenet.models import build_network
 from lenet.parallel import num_cores
 from lenet.results.records import RECORD_FILE, read_run_record
@@ -23,7 +16,7 @@ from lenet.schema import EpochScores, RunRecord
 from lenet.training.device import choose_device, describe_device, reproducible
 from lenet.training.finish import write_results
 from lenet.training.learners import Tally as Tally
-from lenet.training.learners import TorchLearner, forward, make_learner, tally_logits
+from lenet.training.learners import TorchLearner, make_learner, require_finite, tally_logits
 from lenet.training.optimization import lr_at
 from lenet.training.run import Run
 from lenet.training.splits import load_splits
@@ -33,7 +26,7 @@ SCORED_AT_A_TIME = 1000
 
 
 class Watcher:
-    """Told of a run's progress; every method returns at once. This one shows nothing."""
+    """Callbacks of a run, to show its progress. These show nothing."""
 
     def download(self, name: str, num_bytes: int, total_bytes: int | None) -> None:
         """Called as a file of the data set arrives."""
@@ -159,14 +152,6 @@ def score(learner: TorchLearner, digits: Digits, device: torch.device) -> Tally:
     return tally
 
 
-def require_finite(tally: Tally, epoch: int) -> None:
-    """Raise DivergenceError if the training loss of an epoch is infinite or not a number."""
-    if not math.isfinite(tally.loss):
-        raise DivergenceError(
-            f"the training loss of epoch {epoch + 1} is {tally.loss}; try a smaller learning rate"
-        )
-
-
 def with_segments(digits: Digits, run: Run) -> Digits:
     """Return the training images with those that the recipe adds from strings of digits."""
     if not run.recipe.pieces and not run.recipe.windows:
@@ -185,106 +170,3 @@ def make_sampler(
     from lenet.training.sampling import Sampling
 
     return Sampling(run.recipe, run.seed, engine, images, labels).epoch
-
-
-Loader = Iterable[tuple[Tensor, Tensor]]
-
-
-def training_loop(
-    model: nn.Module,
-    criterion: Callable[[Tensor, Tensor], Tensor],
-    optimizer: Optimizer,
-    train_loader: Loader,
-    valid_loader: Loader | None,
-    epochs: int,
-    device: torch.device | str,
-    print_every: int = 1,
-) -> tuple[nn.Module, Optimizer, tuple[list[float], list[float]]]:
-    """Train a model; name, arguments and result are those of the notebook behind the report.
-
-    The training loss is a running one: each batch is scored before the step it causes. Validation
-    is one pass for both figures.
-
-    Args:
-        model: Takes a batch of images, returns logits, or a tuple whose first item is the logits.
-        criterion: Mean loss of (logits, labels), such as `nn.CrossEntropyLoss()`.
-        optimizer: Steps once a batch.
-        train_loader: Any iterable of (images, labels), such as a `DataLoader`.
-        valid_loader: The same, scored after each epoch; None to score nothing.
-        epochs: How many.
-        device: Where the model is; batches are moved there.
-        print_every: Print a line every that many epochs; 0 prints nothing.
-
-    Returns:
-        (model, optimizer, (train_losses, valid_losses)).
-
-    Raises:
-        DivergenceError: The training loss is no longer finite.
-        ValueError: The training loader yields nothing.
-
-    Source: github.com/erykml/medium_articles, `Computer Vision/lenet5_pytorch.ipynb`.
-    """
-    learner = TorchLearner(model, criterion, optimizer)
-    train_losses: list[float] = []
-    valid_losses: list[float] = []
-    for epoch in range(epochs):
-        model.train()
-        tally = Tally()
-        for images, labels in train_loader:
-            tally += learner.step(images.to(device), labels.to(device))
-        if not tally.num_images:
-            raise ValueError("`train_loader` yields no batches")
-        require_finite(tally, epoch)
-        train_losses.append(tally.loss)
-        valid = None
-        if valid_loader is not None:
-            valid = validate(model, criterion, valid_loader, device)
-            valid_losses.append(valid.loss)
-        if print_every and epoch % print_every == print_every - 1:
-            print(epoch_line(epoch, tally, valid))
-    return model, optimizer, (train_losses, valid_losses)
-
-
-def epoch_line(epoch: int, train: Tally, valid: Tally | None) -> str:
-    """Return the line that the notebook's loop prints after an epoch, counted from 0."""
-    parts = [f"Epoch: {epoch}", f"Train loss: {train.loss:.4f}"]
-    parts += [] if valid is None else [f"Valid loss: {valid.loss:.4f}"]
-    parts += [f"Train accuracy: {100 * train.accuracy:.2f}"]
-    parts += [] if valid is None else [f"Valid accuracy: {100 * valid.accuracy:.2f}"]
-    now = datetime.now().time().replace(microsecond=0)
-    return f"{now} --- " + "\t".join(parts)
-
-
-@torch.no_grad()
-def validate(
-    model: nn.Module,
-    criterion: Callable[[Tensor, Tensor], Tensor],
-    loader: Loader,
-    device: torch.device | str,
-) -> Tally:
-    """Return loss and accuracy over a loader, without training."""
-    model.eval()
-    tally = Tally()
-    for images, labels in loader:
-        images, labels = images.to(device), labels.to(device)
-        logits = forward(model, images)
-        tally += tally_logits(logits, labels, criterion(logits, labels))
-    return tally
-
-
-def get_accuracy(model: nn.Module, data_loader: Loader, device: torch.device | str) -> Tensor:
-    """Return the share of images whose largest logit is the label's.
-
-    Args:
-        model: Takes a batch of images, returns logits, or a tuple (logits, probabilities).
-        data_loader: Any iterable of (images, labels).
-        device: Where the model is; batches are moved there.
-
-    Returns:
-        () float32 in 0..1, a tensor as in the notebook.
-    """
-
-    def no_loss(logits: Tensor, labels: Tensor) -> Tensor:
-        return logits.new_zeros(())
-
-    return torch.tensor(validate(model, no_loss, data_loader, device).accuracy)
