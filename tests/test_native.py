@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from lenet.data.digits import to_input
 from lenet.errors import LeNetError
 from lenet.models import LeNet5, build_network
-from lenet.native.adam import NativeAdam
 from lenet.native.build import FLAGS, NativeUnavailableError, build
 from lenet.native.engine import NativeEngine
 from lenet.training.learners import TorchLearner, make_learner
@@ -142,10 +141,10 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
         model = LeNet5()
         engine = NativeEngine(model, num_threads=num_threads)
         logits = torch.empty(70, 10)
-        optimizer = NativeAdam(list(model.parameters()), lr=1e-3, num_threads=num_threads)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         for _ in range(3):
-            loss = engine.loss_and_gradients(x, labels, logits=logits).loss
-            optimizer.step()
+            engine.learn(x, labels, optimizer)
+        loss = engine.loss_and_gradients(x, labels, logits=logits).loss
         gradients = [p.grad for p in model.parameters()]
         results.append([torch.tensor(loss), logits, *gradients, *model.parameters()])
     for result in results[1:]:
@@ -186,106 +185,62 @@ def test_wrong_shapes_are_refused() -> None:
             engine.logits(x)
 
 
-@pytest.mark.parametrize("decoupled", [False, True])
-def test_adam_equals_torchs_and_continues_its_state(decoupled: bool) -> None:
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW])
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_adam_equals_torchs_and_continues_its_state(
+    kind: type[torch.optim.Adam], num_threads: int
+) -> None:
     torch.manual_seed(0)
-    start = [torch.randn(20_000), torch.randn(3, 5)]
-    theirs = torch.optim.AdamW if decoupled else torch.optim.Adam
+    images, labels = torch.randint(0, 256, (9, 28, 28), dtype=torch.uint8), torch.arange(9)
     results = []
-    for ours_first, ours_then in ((True, True), (False, False), (True, False), (False, True)):
-        parameters = [nn.Parameter(t.clone()) for t in start]
-
-        def build(ours: bool, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-            if ours:
-                return NativeAdam(parameters, lr=0.01, weight_decay=0.1, decoupled=decoupled)
-            return theirs(parameters, lr=0.01, weight_decay=0.1, fused=True)
-
-        optimizer = build(ours_first, parameters)
+    for ours in ((True, True), (False, False), (True, False), (False, True)):
+        torch.manual_seed(1)
+        model = LeNet5(resize="stretch")
+        engine = NativeEngine(model, label_smoothing=0.1, num_threads=num_threads)
+        # The large eps keeps rounding from being amplified where a gradient is nearly 0.
+        settings = {"lr": 0.01, "weight_decay": 0.1, "eps": 1e-3}
+        optimizer = kind(model.parameters(), **settings, fused=True)  # type: ignore[arg-type]
         for step in range(6):
             if step == 3:
                 state = optimizer.state_dict()
-                optimizer = build(ours_then, parameters)
+                optimizer = kind(model.parameters(), **settings, fused=True)  # type: ignore[arg-type]
                 optimizer.load_state_dict(state)
-            for group in optimizer.param_groups:
-                group["lr"] = 0.01 / (step + 1)
-            for parameter in parameters:
-                parameter.grad = torch.sin(parameter.detach() + step)
-            optimizer.step()
-        results.append([p.detach() for p in parameters])
-    for result in results[1:]:
-        torch.testing.assert_close(result, results[0], rtol=1e-5, atol=1e-6)
-
-
-def test_adam_leaves_parameters_without_a_gradient_alone() -> None:
-    used, unused = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
-    optimizer = NativeAdam([used, unused], lr=0.1)
-    assert optimizer.step(lambda: 2.0) == 2.0
-    used.grad = torch.ones(3)
-    optimizer.step()
-    assert torch.allclose(used, torch.full((3,), 0.9))
-    assert torch.equal(unused, torch.ones(3))
-
-
-@pytest.mark.parametrize("num_threads", [1, 2])
-def test_a_step_in_one_call_is_that_in_two(num_threads: int) -> None:
-    torch.manual_seed(6)
-    images, labels = (
-        torch.randint(0, 256, (41, 28, 28), dtype=torch.uint8),
-        torch.randint(0, 10, (41,)),
-    )
-    results = []
-    for in_one in (True, False):
-        torch.manual_seed(7)
-        model = LeNet5(resize="stretch")
-        engine = NativeEngine(model, label_smoothing=0.1, num_threads=num_threads)
-        optimizer = NativeAdam(list(model.parameters()), lr=1e-3, decoupled=True, weight_decay=0.1)
-        scores = []
-        for part in range(0, 41, 16):
-            optimizer.param_groups[0]["lr"] = 1e-3 / (part + 1)
-            x, y = images[part : part + 16], labels[part : part + 16]
-            if in_one:
-                scores.append(engine.learn(x, y, optimizer))
+            optimizer.param_groups[0]["lr"] = 0.01 / (step + 1)
+            if ours[step // 3]:
+                engine.learn(images, labels, optimizer)
             else:
-                scores.append(engine.loss_and_gradients(x, y))
+                engine.loss_and_gradients(images, labels)
                 optimizer.step()
-        results.append((scores, list(model.parameters()), optimizer.state_dict()))
-    (scores, parameters, state), (expected_scores, expected_parameters, expected_state) = results
-    assert scores == expected_scores
-    assert all(map(torch.equal, parameters, expected_parameters))
-    assert all(
-        torch.equal(value, expected_state["state"][place][key])
-        for place, values in state["state"].items()
-        for key, value in values.items()
-    )
+        results.append([p.detach() for p in model.parameters()])
+    for result in results[1:]:
+        torch.testing.assert_close(result, results[0], rtol=1e-4, atol=1e-5)
 
 
 def test_a_step_that_fails_learns_nothing() -> None:
     model = LeNet5()
     engine = NativeEngine(model)
-    optimizer = NativeAdam(list(model.parameters()), lr=0.1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     x = torch.zeros(1, 1, 28, 28)
     for _ in range(2):  # the first makes the gradients, the second has them
         engine.learn(x, torch.tensor([3]), optimizer)
     before = [p.detach().clone() for p in model.parameters()]
-    with pytest.raises(ValueError, match=r"label outside 0\.\.9"):
+    with pytest.raises(ValueError, match=r"label is outside 0\.\.9"):
         engine.learn(x, torch.tensor([10]), optimizer)
     assert all(map(torch.equal, before, model.parameters()))
     assert optimizer.state_dict()["state"][0]["step"] == 2
 
 
-def test_a_step_with_others_parameters_takes_two_calls() -> None:
+def test_an_optimizer_of_other_parameters_is_refused() -> None:
     model, other = LeNet5(), nn.Parameter(torch.ones(3))
-    other.grad = torch.ones(3)
-    optimizer = NativeAdam([*model.parameters(), other], lr=0.1)
-    for _ in range(2):
+    optimizer = torch.optim.Adam([*model.parameters(), other], lr=0.1)
+    with pytest.raises(ValueError, match="not of this model"):
         NativeEngine(model).learn(torch.zeros(1, 1, 28, 28), torch.tensor([3]), optimizer)
-    assert torch.allclose(other, torch.full((3,), 0.8))
 
 
 def test_wrong_labels_are_an_error_not_a_crash() -> None:
     engine = NativeEngine(LeNet5())
     for label in (-1, 10, 2**40):
-        with pytest.raises(ValueError, match=r"label outside 0\.\.9"):
+        with pytest.raises(ValueError, match=r"label is outside 0\.\.9"):
             engine.loss_and_gradients(torch.zeros(1, 1, 28, 28), torch.tensor([label]))
     assert engine.logits(torch.zeros(0, 1, 28, 28)).shape == (0, 10)
 

@@ -1,8 +1,8 @@
-"""The training loop's "loss and gradients of this batch", and logits, from the compiled kernels.
+"""Training steps, gradients and logits of LeNet-5 from the compiled kernels, on the CPU.
 
-The kernels work on the model's own parameters, so a run may stop under one engine and go on under
-another. Their results do not depend on the number of threads (see kernels.cpp); they differ from
-torch's in rounding.
+The kernels work on the model's own parameters and on the state of torch's optimizer, so a run may
+stop under one engine and continue under another. Their results do not depend on the number of
+threads (see kernels.cpp); they differ from torch's in rounding.
 """
 
 import ctypes
@@ -10,88 +10,63 @@ import math
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.optim import Adam, AdamW
 
+from lenet.data.digits import to_input
 from lenet.models import LeNet5, Network
 from lenet.native.build import NativeUnavailableError, load_library
 
 if TYPE_CHECKING:
-    from lenet.native.adam import NativeAdam
     from lenet.native.engine_1998 import NativeEngine1998
 
 ACTIVATIONS = {"tanh": 0, "relu": 1, "silu": 2}
 POOLINGS = {"average": 0, "max": 1}
-MAX_CLASSES = 64
-OUT_OF_MEMORY = -3
-
 FIELDS, PIXELS, BYTES = range(3)
+BAD_LABEL, NO_MEMORY = 1, 2
+MAX_CLASSES = 64
 
-TenPointers = ctypes.c_void_p * 10
+_Tensors = ctypes.c_void_p * 10
 
 
-class Images(ctypes.Structure):
-    """A batch as `struct Images` of the kernels describes it."""
+class _Adam(ctypes.Structure):
+    """The struct `Adam` of kernels.cpp."""
 
     _fields_ = (
-        ("data", ctypes.c_void_p),
+        *((name, ctypes.c_double) for name in ("lr", "beta1", "beta2", "eps", "weight_decay")),
+        ("decoupled", ctypes.c_int64),
+        *((name, _Tensors) for name in ("step", "exp_avg", "exp_avg_sq")),
+    )
+
+
+class _Call(ctypes.Structure):
+    """The struct `Call` of kernels.cpp."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("pixels", "labels", "logits", "adam")),
+        ("batch", ctypes.c_int64),
+        ("weights", _Tensors),
+        ("gradients", _Tensors),
+        ("scores", ctypes.c_double * 3),
         ("format", ctypes.c_int32),
-        ("background", ctypes.c_float),
-        ("span", ctypes.c_float),
+        *((name, ctypes.c_int32) for name in ("classes", "activation", "pooling", "threads")),
+        *((name, ctypes.c_float) for name in ("background", "span", "smoothing")),
     )
-
-
-class AdamSettings(ctypes.Structure):
-    """What a step of Adam needs beside the tensors, as `struct Adam` of the kernels."""
-
-    _fields_ = (
-        ("lr", ctypes.c_float),
-        ("beta1", ctypes.c_float),
-        ("beta2", ctypes.c_float),
-        ("eps", ctypes.c_float),
-        ("weight_decay", ctypes.c_float),
-        ("correction1", ctypes.c_float),
-        ("correction2", ctypes.c_float),
-        ("decoupled", ctypes.c_int32),
-    )
-
-
-def load_kernels() -> ctypes.CDLL:
-    """Return the compiled kernels, with the types of their functions declared.
-
-    Raises:
-        NativeUnavailableError: They can't be had here.
-    """
-    library = load_library("kernels")
-    pointer, integer, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_long
-    library.lenet5_train.argtypes = [
-        ctypes.POINTER(Images), pointer, long, TenPointers, TenPointers, integer, integer,
-        integer, ctypes.c_float, integer, pointer, ctypes.c_double * 3,
-    ]  # fmt: skip
-    library.lenet5_infer.argtypes = [
-        ctypes.POINTER(Images), long, TenPointers, pointer, integer, integer, integer, integer,
-    ]  # fmt: skip
-    tensors = (integer, pointer, pointer, pointer, pointer, pointer)
-    library.lenet5_adam.argtypes = (ctypes.POINTER(AdamSettings), *tensors, integer)
-    library.lenet5_learn.argtypes = (
-        ctypes.POINTER(Images), pointer, long, integer, integer, integer, ctypes.c_float, integer,
-        ctypes.c_double * 3, ctypes.POINTER(AdamSettings), *tensors,
-    )  # fmt: skip
-    return library
 
 
 class BatchScores(NamedTuple):
-    """What a training step saw of its batch, before the step."""
+    """Loss and accuracy of a batch before the training step."""
 
     loss: float
     """Mean cross-entropy, in nats."""
     num_correct: int
     """Number of images whose largest logit is the label's."""
     minimized: float
-    """Mean of what the gradients are of: with smoothed labels, not `loss`."""
+    """Mean of the loss that the gradients are of; with smoothed labels not equal to `loss`."""
 
 
 class NativeEngine:
-    """Loss, gradients and logits of one LeNet-5 on the CPU; for one thread of Python at a time.
+    """Training steps, gradients and logits of one LeNet-5; for one thread of Python at a time.
 
     Batches are (B, 1, 28, 28) float32 in [0, 1], or (B, 28, 28) uint8, which become the same
     numbers to the bit and take a quarter of the memory.
@@ -100,44 +75,66 @@ class NativeEngine:
     def __init__(
         self, model: LeNet5, *, label_smoothing: float = 0.0, num_threads: int = 1
     ) -> None:
-        """Compile or find the kernels.
+        """Compile the kernels, or find them in the cache.
 
         Args:
             model: float32, on the CPU.
             label_smoothing: As in `nn.CrossEntropyLoss`.
-            num_threads: 1 to 64; changes the speed, not the results.
+            num_threads: Changes the speed, not the results.
 
         Raises:
-            NativeUnavailableError: The kernels can't be had here, or are not made for this model.
+            NativeUnavailableError: They can't be compiled here, or are not made for this model.
         """
-        parameters = list(model.parameters())
         if model.in_channels != 1 or model.num_classes > MAX_CLASSES:
             raise NativeUnavailableError(
                 f"the kernels are for 1 channel and at most {MAX_CLASSES} classes"
             )
-        if any(p.device.type != "cpu" or p.dtype != torch.float32 for p in parameters):
-            raise NativeUnavailableError("the kernels are for float32 on the CPU")
-        self.num_threads = num_threads
-        self._library = load_kernels()
-        self._model = model
-        self._parameters = parameters
-        self._num_classes = model.num_classes
-        self._pads = model.resize == "pad"
-        self._settings = (model.num_classes, ACTIVATIONS[model.activation], POOLINGS[model.pooling])
-        self._label_smoothing = label_smoothing
+        self._parameters = float32_parameters(model)
+        self._gradients = [torch.zeros_like(parameter) for parameter in self._parameters]
+        self._library = load_library("kernels")
+        self._library.lenet5_call.argtypes = [ctypes.POINTER(_Call)]
+        self._model, self._pads = model, model.resize == "pad"
         background, ink = cast(Tensor, model.background), cast(Tensor, model.ink)
-        self._images = Images(None, FIELDS, float(background), float(ink - background))
-        self._scores = (ctypes.c_double * 3)()
-        self._known: dict[str, tuple[list[int], ctypes.Array[ctypes.c_void_p]]] = {}
+        self._call = _Call(
+            gradients=_Tensors(*[gradient.data_ptr() for gradient in self._gradients]),
+            classes=model.num_classes,
+            activation=ACTIVATIONS[model.activation],
+            pooling=POOLINGS[model.pooling],
+            threads=num_threads,
+            background=float(background),
+            span=float(ink - background),
+            smoothing=label_smoothing,
+        )
+        self._addresses: list[int] = []
+        self._adam, self._adam_state = _Adam(), None
+
+    def learn(self, x: Tensor, labels: Tensor, optimizer: Adam | AdamW) -> BatchScores:
+        """Train on a batch: gradients and the optimizer's step in one call.
+
+        torch's own fused Adam would cost a fifth of a step of 32 images.
+
+        Args:
+            x: A batch, see the class.
+            labels: (B,) int64.
+            optimizer: Of this model's parameters, in one group. Its state is updated; its hooks
+                are not called.
+
+        Raises:
+            ValueError: As `loss_and_gradients`; nothing has changed then.
+        """
+        (group,) = optimizer.param_groups
+        adam = self._adam
+        # Loading a state dict gives the optimizer a new state object.
+        if optimizer.state is not self._adam_state:
+            self._take_state(optimizer)
+        adam.lr, adam.eps, adam.weight_decay = group["lr"], group["eps"], group["weight_decay"]
+        adam.beta1, adam.beta2 = group["betas"]
+        return self._train(x, labels, adam=ctypes.addressof(adam))
 
     def loss_and_gradients(
-        self,
-        x: Tensor,
-        labels: Tensor,
-        *,
-        logits: Tensor | None = None,
+        self, x: Tensor, labels: Tensor, *, logits: Tensor | None = None
     ) -> BatchScores:
-        """Write the gradients of the batch's mean cross-entropy into the parameters' `.grad`.
+        """Set the parameters' `.grad` to the gradients of the batch's mean cross-entropy.
 
         Args:
             x: A batch, see the class.
@@ -148,65 +145,10 @@ class NativeEngine:
             ValueError: `x` has another shape or type, a label is out of range, or the batch is
                 empty.
         """
-        x = self._show(x)
-        labels = labels.contiguous()
-        status = self._library.lenet5_train(
-            self._images,
-            labels.data_ptr(),
-            len(x),
-            self._pointers("parameters", [p.data_ptr() for p in self._parameters]),
-            self._pointers("gradients", [_gradient(p).data_ptr() for p in self._parameters]),
-            *self._settings,
-            self._label_smoothing,
-            self.num_threads,
-            None if logits is None else logits.data_ptr(),
-            self._scores,
-        )
-        return self._read_scores(status, len(x))
-
-    def learn(self, x: Tensor, labels: Tensor, optimizer: "NativeAdam") -> BatchScores:
-        """Do a batch's whole step: `loss_and_gradients` and `optimizer.step`, to the bit.
-
-        In one call where the optimizer is of this model's parameters alone, which spares what
-        Python and torch do between the two: some 60 us, a tenth of a step of 32 images.
-
-        Args:
-            x: A batch, see the class.
-            labels: (B,) int64.
-            optimizer: Holds the parameters' state; its hooks are not called.
-
-        Raises:
-            ValueError: As `loss_and_gradients`; nothing has been learned then.
-        """
-        plan = optimizer.plan_for(self._parameters)
-        if plan is None:
-            scores = self.loss_and_gradients(x, labels)
-            optimizer.step()
-            return scores
-        x = self._show(x)
-        labels = labels.contiguous()
-        status = self._library.lenet5_learn(
-            self._images,
-            labels.data_ptr(),
-            len(x),
-            *self._settings,
-            self._label_smoothing,
-            self.num_threads,
-            self._scores,
-            plan.next_settings(),
-            *plan.arguments,
-        )
-        scores = self._read_scores(status, len(x))
-        plan.num_steps += 1
+        scores = self._train(x, labels, logits=None if logits is None else logits.data_ptr())
+        for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
+            parameter.grad = gradient
         return scores
-
-    def _read_scores(self, status: int, batch_size: int) -> BatchScores:
-        if status == OUT_OF_MEMORY:
-            raise MemoryError(f"no memory for a batch of {batch_size} images")
-        if status:
-            raise ValueError(f"empty batch, or a label outside 0..{self._num_classes - 1}")
-        minimized, loss, num_correct = self._scores
-        return BatchScores(loss=loss, num_correct=int(num_correct), minimized=minimized)
 
     def logits(self, x: Tensor) -> Tensor:
         """Return the logits (B, num_classes) float32 of a batch, see the class.
@@ -214,56 +156,80 @@ class NativeEngine:
         Raises:
             ValueError: `x` has another shape or type.
         """
-        x = self._show(x)
-        logits = torch.empty(len(x), self._num_classes)
+        logits = torch.empty(len(x), self._call.classes)
         if len(x):
-            status = self._library.lenet5_infer(
-                self._images,
-                len(x),
-                self._pointers("parameters", [p.data_ptr() for p in self._parameters]),
-                logits.data_ptr(),
-                *self._settings,
-                self.num_threads,
-            )
-            if status:
-                raise MemoryError(f"no memory for a batch of {len(x)} images")
+            self._run(x, logits=logits.data_ptr())
         return logits
 
-    def _pointers(self, kind: str, addresses: list[int]) -> "ctypes.Array[ctypes.c_void_p]":
-        # Tensors rarely move, and comparing costs less than filling an array anew.
-        known = self._known.get(kind)
-        if known is None or known[0] != addresses:
-            known = self._known[kind] = addresses, TenPointers(*addresses)
-        return known[1]
+    def _train(
+        self, x: Tensor, labels: Tensor, *, logits: int | None = None, adam: int | None = None
+    ) -> BatchScores:
+        if not len(labels):
+            raise ValueError("the batch is empty")
+        labels = labels.contiguous()
+        self._run(x, labels=labels.data_ptr(), logits=logits, adam=adam)
+        minimized, loss, num_correct = self._call.scores
+        return BatchScores(loss=loss, num_correct=int(num_correct), minimized=minimized)
 
-    def _show(self, x: Tensor) -> Tensor:
-        """Point the kernels at a batch; return what must stay alive meanwhile."""
-        images = self._images
-        if x.dtype == torch.uint8:
-            if x.shape[1:] != (28, 28):
-                raise ValueError(f"`x` has shape {tuple(x.shape)}; expected (B, 28, 28) for uint8")
-            if self._pads:
-                images.format = BYTES
-            else:
-                x = x.unsqueeze(1) / torch.tensor(255.0)
-        if x.dtype != torch.uint8:
-            if self._pads and x.shape[1:] == (1, 28, 28):
-                x = x.float()
-                images.format = PIXELS
-            else:
+    def _run(
+        self,
+        x: Tensor,
+        *,
+        labels: int | None = None,
+        logits: int | None = None,
+        adam: int | None = None,
+    ) -> None:
+        """Call the kernels; tensors are given by their addresses."""
+        call = self._call
+        if x.dtype == torch.uint8 and x.shape[1:] == (28, 28) and self._pads:
+            call.format = BYTES
+        else:
+            x = to_input(x) if x.dtype == torch.uint8 else x.float()
+            call.format = PIXELS
+            if not self._pads or x.shape[1:] != (1, 28, 28):
+                call.format = FIELDS
                 with torch.no_grad():
-                    x = self._model.prepare(x.float())
-                images.format = FIELDS
+                    x = self._model.prepare(x)
         x = x.contiguous()
-        images.data = x.data_ptr()
-        return x
+        call.pixels, call.batch = x.data_ptr(), len(x)
+        call.labels, call.logits, call.adam = labels, logits, adam
+        # Tensors rarely move, and comparing costs less than filling the array anew.
+        addresses = [parameter.data_ptr() for parameter in self._parameters]
+        if addresses != self._addresses:
+            self._addresses, call.weights = addresses, _Tensors(*addresses)
+        status = self._library.lenet5_call(call)
+        if status == BAD_LABEL:
+            raise ValueError(f"a label is outside 0..{call.classes - 1}")
+        if status == NO_MEMORY:
+            raise MemoryError(f"no memory for a batch of {len(x)} images")
+
+    def _take_state(self, optimizer: Adam | AdamW) -> None:
+        """Point the kernels at the optimizer's state, made here as torch's first step makes it."""
+        (group,) = optimizer.param_groups
+        if list(map(id, group["params"])) != list(map(id, self._parameters)):
+            raise ValueError("the optimizer is not of this model's parameters")
+        for k, parameter in enumerate(self._parameters):
+            state = optimizer.state[parameter]
+            if not state:
+                state["step"] = torch.tensor(0.0)
+                state["exp_avg"] = torch.zeros_like(parameter)
+                state["exp_avg_sq"] = torch.zeros_like(parameter)
+            for name in ("step", "exp_avg", "exp_avg_sq"):
+                getattr(self._adam, name)[k] = state[name].data_ptr()
+        self._adam.decoupled = isinstance(optimizer, AdamW)
+        self._adam_state = optimizer.state
 
 
-def _gradient(parameter: nn.Parameter) -> Tensor:
-    gradient = parameter.grad
-    if gradient is None:  # an optimizer's zero_grad() takes it away
-        gradient = parameter.grad = torch.zeros_like(parameter)
-    return gradient
+def float32_parameters(model: Network) -> list[Tensor]:
+    """Return a network's parameters.
+
+    Raises:
+        NativeUnavailableError: They are not float32 on the CPU, which the kernels are made for.
+    """
+    parameters: list[Tensor] = list(model.parameters())
+    if any(p.device.type != "cpu" or p.dtype != torch.float32 for p in parameters):
+        raise NativeUnavailableError("the kernels are for float32 on the CPU")
+    return parameters
 
 
 def load_engine(
@@ -278,11 +244,11 @@ def load_engine(
     Args:
         model: float32, on the CPU.
         label_smoothing: As in `nn.CrossEntropyLoss`; for `LeNet5`.
-        garbage: As for `NativeEngine1998`; for `LeNet5_1998`.
-        num_threads: 1 to 64; the 1998 network takes one.
+        garbage: See `NativeEngine1998`; for `LeNet5_1998`.
+        num_threads: Of `LeNet5`; the 1998 network takes one.
 
     Raises:
-        NativeUnavailableError: They can't be had here, or are not made for this model.
+        NativeUnavailableError: They can't be compiled here, or are not made for this model.
     """
     if isinstance(model, LeNet5):
         return NativeEngine(model, label_smoothing=label_smoothing, num_threads=num_threads)
@@ -290,6 +256,4 @@ def load_engine(
     from lenet.native.engine_1998 import NativeEngine1998
 
     assert isinstance(model, LeNet5_1998)
-    if label_smoothing:
-        raise NativeUnavailableError("those of lenet5-1998 know no label smoothing")
     return NativeEngine1998(model, garbage=garbage)

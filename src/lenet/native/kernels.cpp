@@ -7,6 +7,7 @@
 // Everything that depends on a block alone (including its convolution weight gradient) is written
 // to that block's own slot, and slots are summed in block order.  The result therefore does not
 // depend on the number of threads nor on which thread took which block.
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -51,12 +52,29 @@ enum { TANH, RELU, SILU };
 enum { AVG, MAX };
 enum { FIELDS, PIXELS, BYTES };
 
-// A batch as it comes.  Pixel p becomes background + p * span, a byte b is the pixel b / 255, and two pixels
-// of background are added on each side.
-struct Images {
-  const void* data;
-  int32_t format;  // FIELDS (B, 32, 32) float, ready; PIXELS (B, 28, 28) float; BYTES (B, 28, 28) uint8
-  float background, span;
+constexpr int TENSORS = 10;  // weights and biases of C1, C3, C5, F6 and the output
+
+// The state of torch.optim.Adam or AdamW for the ten tensors.
+struct Adam {
+  double lr, beta1, beta2, eps, weight_decay;
+  int64_t decoupled;  // AdamW's decay of the weights, else Adam's addition to the gradients
+  float *step[TENSORS], *m[TENSORS], *v[TENSORS];
+};
+
+// One call from Python; mirrored in engine.py.  Without `labels` only the logits are computed, without `adam` the
+// weights stay as they are.
+struct Call {
+  const void* pixels;
+  const int64_t* labels;
+  float* logits;  // (batch, classes), or null
+  const Adam* adam;
+  int64_t batch;
+  float *w[TENSORS], *g[TENSORS];  // weights; their gradients, which are overwritten
+  double scores[3];  // written: mean loss with smoothed labels, mean loss, images whose label has the largest logit
+  int32_t format;    // FIELDS (B, 32, 32) float, ready; PIXELS (B, 28, 28) float; BYTES (B, 28, 28) uint8
+  int32_t classes, activation, pooling, threads;
+  float background, span;  // pixel p becomes background + p * span, a byte b is the pixel b / 255, and two pixels
+  float smoothing;         // of background are added on each side
 };
 
 constexpr int MAXC = 64, PW = 2 * V;  // PW: width of a panel of the fully connected gradients
@@ -81,20 +99,9 @@ template <class T> INLINE T rounded(T a) {
   return a;
 }
 
-// The smaller / larger of two; of a NaN and a number, the second argument.
-#if defined(__AVX512F__)  // maskz: GCC 12 warns of its own header in _mm512_min_ps; one instruction all the same
-INLINE vf vmin(vf a, vf b) { return _mm512_maskz_min_ps(0xffff, a, b); }
-INLINE vf vmax(vf a, vf b) { return _mm512_maskz_max_ps(0xffff, a, b); }
-#elif defined(__AVX__)
-INLINE vf vmin(vf a, vf b) { return _mm256_min_ps(a, b); }
-INLINE vf vmax(vf a, vf b) { return _mm256_max_ps(a, b); }
-#elif defined(__x86_64__)
-INLINE vf vmin(vf a, vf b) { return _mm_min_ps(a, b); }
-INLINE vf vmax(vf a, vf b) { return _mm_max_ps(a, b); }
-#else
+// The smaller / larger of two; of a NaN and a number, the second argument.  One instruction each.
 INLINE vf vmin(vf a, vf b) { return a < b ? a : b; }
 INLINE vf vmax(vf a, vf b) { return a > b ? a : b; }
-#endif
 INLINE vf clampv(vf x, float c) { return vmax(splat(-c), vmin(splat(c), x)); }  // a NaN passes through
 
 // exp by 2^n * p(r), relative error about 1e-7; the clamp keeps 1/(1+exp) a normal number.
@@ -222,21 +229,14 @@ struct Filters {  // the filters of C3 at the points, in the order in which they
 };
 
 struct Single;
-struct Job {
-  Images x;
-  const int64_t* labels;
-  long B, blocks;
-  const float* const* w;
-  float* const* g;
-  int classes;
-  float smoothing;
-  float* logits;
-  Scratch* scratch;                    // one per thread
+struct Job : Call {
+  long blocks;
+  Scratch* scratch;  // one per thread
   Filters* filters;
-  float *slots, *at5, *at6, *at7;      // per block conv gradients; panels of layer inputs
-  vf *dz5, *dz6, *dz7;                 // gradients at the layers' outputs: [unit / 6][block][6]
-  float* scores;                       // per image: smoothed loss, loss, 1 if the label's logit is the largest
-  Single* single;                      // in place of blocks, for a few images
+  float *slots, *at5, *at6, *at7;  // per block conv gradients; panels of layer inputs
+  vf *dz5, *dz6, *dz7;             // gradients at the layers' outputs: [unit / 6][block][6]
+  float* image_scores;             // three for each image, see `Call`
+  Single* single;                  // in place of blocks, for a few images
   void (*block)(const Job&, Scratch&, long);
 };
 
@@ -271,19 +271,16 @@ struct Places {  // in the field, of each of the 28x28 pixels
 };
 constexpr Places places;
 
-// ALL: of images blk * V .. blk * V + V; otherwise of those that there are.
-template <int FORMAT, bool ALL> static void load_images(const Job& job, Scratch& s, long blk) {
+template <int FORMAT> static void load_images(const Job& job, Scratch& s, long blk) {
   constexpr int size = FORMAT == FIELDS ? 1024 : 784;
-  const Images& images = job.x;
-  const long n = job.B - blk * V;
-  const vf background = splat(images.background), span = splat(images.span);
+  const vf background = splat(job.background), span = splat(job.span);
+  long first[V];  // a lane without an image of its own repeats the last one, and its gradient gets no weight
+  for (int l = 0; l < V; l++) first[l] = std::min(blk * V + l, long(job.batch - 1)) * size;
   for (int i = 0; i < size; i += V) {
     vf a[V];
     UNROLL for (int l = 0; l < V; l++) {
-      long at = (blk * V + l) * size + i;
-      if (!ALL && l >= n) a[l] = vf{};
-      else if (FORMAT == BYTES) a[l] = load_bytes((const uint8_t*)images.data + at);
-      else a[l] = *(const vfu*)((const float*)images.data + at);
+      if (FORMAT == BYTES) a[l] = load_bytes((const uint8_t*)job.pixels + first[l] + i);
+      else a[l] = *(const vfu*)((const float*)job.pixels + first[l] + i);
     }
     transpose(a);
     UNROLL for (int k = 0; k < V; k++) {
@@ -294,12 +291,9 @@ template <int FORMAT, bool ALL> static void load_images(const Job& job, Scratch&
   }
   if (FORMAT != FIELDS) each_border_pixel([&](int i) { s.x[i] = background; });
 }
-template <int FORMAT> static void load_images(const Job& job, Scratch& s, long blk) {
-  (blk + 1) * V <= job.B ? load_images<FORMAT, true>(job, s, blk) : load_images<FORMAT, false>(job, s, blk);
-}
 
 static void load_block(const Job& job, Scratch& s, long blk) {
-  switch (job.x.format) {
+  switch (job.format) {
     case FIELDS: return load_images<FIELDS>(job, s, blk);
     case PIXELS: return load_images<PIXELS>(job, s, blk);
     default: return load_images<BYTES>(job, s, blk);
@@ -483,7 +477,7 @@ template <int ACT> static void fc_forward(const Job& job, Scratch& s) {
 
 static void store_logits(const Job& job, const Scratch& s, long blk) {
   if (!job.logits) return;
-  long n = job.B - blk * V;
+  long n = job.batch - blk * V;
   for (int l = 0; l < V && l < n; l++)
     for (int c = 0; c < job.classes; c++) job.logits[(blk * V + l) * job.classes + c] = s.out[c][l];
 }
@@ -491,14 +485,14 @@ static void store_logits(const Job& job, const Scratch& s, long blk) {
 // Softmax cross-entropy of smoothed labels: losses, and the gradient of the mean into dz7.
 static void loss_grad(const Job& job, Scratch& s, long blk) {
   int C = job.classes;
-  long n = job.B - blk * V;
+  long n = job.batch - blk * V;
   vf m = s.out[0], sum = {}, total = {}, e[MAXC];
   for (int c = 1; c < C; c++) m = vmax(m, s.out[c]);
   for (int c = 0; c < C; c++) e[c] = vexp(s.out[c] - m), sum += e[c], total += s.out[c];
   vf* dz = s.dz7;
   float uniform = job.smoothing / C, keep = 1 - job.smoothing;
   vf weight = {}, r;
-  for (int l = 0; l < V && l < n; l++) weight[l] = 1.0f / job.B;  // padding lanes get no gradient
+  for (int l = 0; l < V && l < n; l++) weight[l] = 1.0f / job.batch;  // padding lanes get no gradient
   r = weight / sum;
   for (int c = 0; c < C; c++) dz[c] = e[c] * r - uniform * weight;
   for (int l = 0; l < V && l < n; l++) {
@@ -506,7 +500,7 @@ static void loss_grad(const Job& job, Scratch& s, long blk) {
     float lse = m[l] + std::log(sum[l]), loss = lse - s.out[y][l];
     int best = 0;  // the first of equals
     for (int c = 1; c < C; c++) best = s.out[c][l] > s.out[best][l] ? c : best;
-    float* scores = job.scores + 3 * (blk * V + l);
+    float* scores = job.image_scores + 3 * (blk * V + l);
     scores[0] = keep * loss + uniform * (C * lse - total[l]);
     scores[1] = loss;
     scores[2] = best == y;
@@ -770,23 +764,22 @@ template <int I, int T> static void fc_dots(const float* w, const float* bias, c
 }
 
 static void load_single(const Job& job, Single& s, long image) {
-  const Images& images = job.x;
   float* x = (float*)s.x;
-  if (images.format == FIELDS) {
-    std::memcpy(x, (const float*)images.data + image * 1024, 4 * 1024);
+  if (job.format == FIELDS) {
+    std::memcpy(x, (const float*)job.pixels + image * 1024, 4 * 1024);
     return;
   }
-  each_border_pixel([&](int i) { x[i] = images.background; });
+  each_border_pixel([&](int i) { x[i] = job.background; });
   typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
   typedef uint8_t four_bytes __attribute__((vector_size(4), aligned(1), may_alias));
   for (int y = 0; y < 28; y++)
     for (int i = 0; i < 28; i += 4) {
       long at = image * 784 + y * 28 + i;
       four p;
-      if (images.format == BYTES)
-        p = over_255(__builtin_convertvector(*(const four_bytes*)((const uint8_t*)images.data + at), four));
-      else p = *(const four*)((const float*)images.data + at);
-      *(four*)(x + (y + 2) * 32 + 2 + i) = rounded(p * images.span) + images.background;
+      if (job.format == BYTES)
+        p = over_255(__builtin_convertvector(*(const four_bytes*)((const uint8_t*)job.pixels + at), four));
+      else p = *(const four*)((const float*)job.pixels + at);
+      *(four*)(x + (y + 2) * 32 + 2 + i) = rounded(p * job.span) + job.background;
     }
 }
 
@@ -859,246 +852,181 @@ static void reduce(const Job& job, int task) {
 }
 
 // ---------------------------------------------------------------- Adam
-// As in the tables of torch.optim.Adam and AdamW; element by element, so the result depends on no order.
-struct Adam {
-  float lr, beta1, beta2, eps, weight_decay;
-  float correction1, correction2;  // 1 - beta ** step
-  int32_t decoupled;               // AdamW's decay of the weights, else Adam's addition to the gradients
-};
-struct Tensors {
-  int count;
-  const long* sizes;
-  float *const *p, *const *m, *const *v;
-  const float* const* g;
-};
-constexpr long CHUNK = 8192;  // elements of one item
-
-static void adam_range(const Adam& a, float* __restrict p, float* __restrict m, float* __restrict v,
+// Element by element, so the result depends on no order.
+static void adam_range(const Adam& a, float count, float* __restrict p, float* __restrict m, float* __restrict v,
                        const float* __restrict g, long n) {
-  const float rate = a.lr / a.correction1, root = 1 / std::sqrt(a.correction2);
-  const float l2 = a.decoupled ? 0 : a.weight_decay, keep = a.decoupled ? 1 - a.lr * a.weight_decay : 1;
+  const float lr = a.lr, beta1 = a.beta1, beta2 = a.beta2, eps = a.eps, decay = a.weight_decay;
+  const float correction1 = 1 - std::pow(a.beta1, count), correction2 = 1 - std::pow(a.beta2, count);
+  const float rate = lr / correction1, root = 1 / std::sqrt(correction2);
+  const float l2 = a.decoupled ? 0 : decay, keep = a.decoupled ? 1 - lr * decay : 1;
   for (long i = 0; i < n; i++) {
     float d = g[i] + l2 * p[i];
-    float first = m[i] = m[i] + (1 - a.beta1) * (d - m[i]);
-    float second = v[i] = a.beta2 * v[i] + (1 - a.beta2) * (d * d);
-    p[i] = keep * p[i] - rate * first / (std::sqrt(second) * root + a.eps);
+    float first = m[i] = m[i] + (1 - beta1) * (d - m[i]);
+    float second = v[i] = beta2 * v[i] + (1 - beta2) * (d * d);
+    p[i] = keep * p[i] - rate * first / (std::sqrt(second) * root + eps);
   }
 }
 
+constexpr long CHUNK = 8192;  // elements that a thread takes at a time
+constexpr long num_chunks(long size) { return (size + CHUNK - 1) / CHUNK; }
+
+// Calls f(tensor, first element, number of elements) for every chunk of every tensor.
+template <class F> static void each_chunk(const Job& job, F f) {
+  const long sizes[TENSORS] = {150, 6, 2400, 16, 48000, 120, 10080, 84, 84 * job.classes, job.classes};
+  for (int k = 0; k < TENSORS; k++)
+    for (long at = 0; at < sizes[k]; at += CHUNK) f(k, at, std::min(CHUNK, sizes[k] - at));
+}
+
+static void adam_chunk(const Job& job, long chunk) {
+  const Adam& a = *job.adam;
+  each_chunk(job, [&](int k, long at, long n) {
+    if (chunk-- == 0) adam_range(a, *a.step[k] + 1, job.w[k] + at, a.m[k] + at, a.v[k] + at, job.g[k] + at, n);
+  });
+}
+
 // ---------------------------------------------------------------- threads
-// A step is a list of items: the blocks, then (training) the reduction tasks, which wait for all blocks, then
-// (learning) the chunks of Adam, which wait for those.
-// `ticket` packs generation | threads | items | next item, and an item is claimed by compare-and-swap: the
-// caller never waits for a worker that has not claimed anything, and a late worker finds nothing to claim
-// (a claimed item keeps the step alive until it is done).
+// A call is a list of items: the blocks, then (training) the reduction tasks, which wait for all blocks, then
+// (with Adam) the chunks of the tensors, which wait for those.  Threads take the next item until there is none.
+// A worker joins a call under the lock, and the caller waits for those that have joined: it never waits for one that
+// has not woken up, and one that wakes up late finds the call closed.
 struct Pool {
-  std::atomic<uint64_t> ticket{0};
-  std::atomic<long> done{0};
-  std::atomic<int> sleepers{0};
+  std::mutex entry;  // one call at a time
   std::mutex lock;
   std::condition_variable wake;
-  void (*item)(Pool&, int, long);  // what to do: (pool, thread, item)
+  std::atomic<long> calls{0}, next{0}, done{0};
+  std::atomic<int> joined{0};
+  bool open = false;
+  long items = 0;
+  int threads = 1, workers = 0;  // of this call; started so far
   Job job;
-  Adam adam;
-  Tensors tensors;
-  int workers = 0;
-  uint64_t generation = 0;
   char* memory = nullptr;
   size_t size = 0;
 };
-static Pool* pool;
-static std::mutex entry;  // one step at a time
+// Never destroyed, since workers wait in it until the process ends.  They do not survive a fork: a child starts anew.
+static Pool& pool = *new Pool;
+static const int fork_handler = pthread_atfork(nullptr, nullptr, [] { new (&pool) Pool; });
 
-static INLINE void cpu_pause() {
+static void cpu_pause() {
 #if defined(__x86_64__)
   _mm_pause();
 #endif
 }
-static bool claim(Pool& P, int tid, long& item) {
-  uint64_t t = P.ticket.load();
-  while ((uint64_t)tid < (t >> 40 & 255) && (t & 0xfffff) < (t >> 20 & 0xfffff))
-    if (P.ticket.compare_exchange_weak(t, t + 1)) return item = t & 0xfffff, true;
-  return false;
+template <class F> static void spin_until(F ready) {
+  for (int i = 0; !ready(); i++) i < 2000 ? cpu_pause() : (void)sched_yield();
 }
-static void wait_done(Pool& P, long n) {
-  for (int i = 0; P.done.load(std::memory_order_acquire) < n; i++) i < 2000 ? cpu_pause() : (void)sched_yield();
+static void do_item(int thread, long item) {
+  const Job& job = pool.job;
+  if (item < job.blocks) return job.block(job, job.scratch[thread], item);
+  spin_until([&] { return pool.done >= job.blocks; });
+  if ((item -= job.blocks) < TASKS) return reduce(job, item);
+  spin_until([&] { return pool.done >= job.blocks + TASKS; });
+  adam_chunk(job, item - TASKS);
 }
-static void adam_item(Pool& P, int, long item) {
-  const Tensors& t = P.tensors;
-  int k = 0;
-  for (; item >= (t.sizes[k] + CHUNK - 1) / CHUNK; k++) item -= (t.sizes[k] + CHUNK - 1) / CHUNK;
-  long at = item * CHUNK, n = t.sizes[k] - at < CHUNK ? t.sizes[k] - at : CHUNK;
-  adam_range(P.adam, t.p[k] + at, t.m[k] + at, t.v[k] + at, t.g[k] + at, n);
+static void work(int thread) {
+  for (long item; (item = pool.next++) < pool.items; pool.done++) do_item(thread, item);
 }
-static long adam_items(const Tensors& t) {
-  long items = 0;
-  for (int k = 0; k < t.count; k++) items += (t.sizes[k] + CHUNK - 1) / CHUNK;
-  return items;
-}
-static void network_item(Pool& P, int tid, long item) {
-  long blocks = P.job.blocks;
-  if (item < blocks) return P.job.block(P.job, P.job.scratch[tid], item);
-  wait_done(P, blocks);
-  if (item < blocks + TASKS) return reduce(P.job, item - blocks);
-  wait_done(P, blocks + TASKS);
-  adam_item(P, tid, item - blocks - TASKS);
-}
-static void work(Pool& P, int tid) {
-  for (long item; claim(P, tid, item);) {
-    P.item(P, tid, item);
-    P.done.fetch_add(1, std::memory_order_acq_rel);
-  }
-}
-static void worker(Pool* P, int tid) {
+static void worker(int thread) {
   using clock = std::chrono::steady_clock;
-  auto ready = [&] {
-    uint64_t t = P->ticket.load();
-    return (uint64_t)tid < (t >> 40 & 255) && (t & 0xfffff) < (t >> 20 & 0xfffff);
-  };
-  for (;;) {
-    work(*P, tid);
-    for (auto end = clock::now() + std::chrono::microseconds(60); !ready() && clock::now() < end;)
+  for (long seen = 0;;) {
+    auto called = [&] { return pool.calls != seen; };
+    for (auto end = clock::now() + std::chrono::microseconds(60); !called() && clock::now() < end;)
       for (int i = 0; i < 16; i++) cpu_pause();
-    if (ready()) continue;
-    std::unique_lock<std::mutex> hold(P->lock);
-    P->sleepers++;
-    P->wake.wait(hold, ready);
-    P->sleepers--;
+    {
+      std::unique_lock<std::mutex> hold(pool.lock);
+      pool.wake.wait(hold, called);
+      seen = pool.calls;
+      if (!pool.open || thread >= pool.threads) continue;
+      pool.joined++;
+    }
+    work(thread);
+    pool.joined--;
   }
 }
-static void run(Pool& P, long items, int threads) {
-  P.done = 0;
-  if (threads == 1) {  // same items in the same order, no thread involved
-    for (long i = 0; i < items; i++) P.item(P, 0, i), P.done.fetch_add(1, std::memory_order_relaxed);
-    return;
+static void run(long items, int threads) {
+  for (; pool.workers < threads - 1; pool.workers++) std::thread(worker, pool.workers + 1).detach();
+  pool.next = pool.done = 0, pool.items = items, pool.threads = threads;
+  if (threads > 1) {
+    {
+      std::lock_guard<std::mutex> hold(pool.lock);
+      pool.open = true, pool.calls++;
+    }
+    pool.wake.notify_all();
   }
-  for (; P.workers < threads - 1; P.workers++) std::thread(worker, &P, P.workers + 1).detach();
-  P.ticket = (++P.generation << 48) | (uint64_t)threads << 40 | (uint64_t)items << 20;
-  if (P.sleepers.load()) {
-    { std::lock_guard<std::mutex> hold(P.lock); }
-    P.wake.notify_all();
+  work(0);
+  if (threads > 1) {
+    std::lock_guard<std::mutex> hold(pool.lock);
+    pool.open = false;
   }
-  work(P, 0);
-  wait_done(P, items);
-}
-static Pool& get_pool() {
-  if (!pool) {
-    static bool registered = false;
-    if (!registered)  // threads do not survive fork: the child starts with a new pool and a free lock
-      pthread_atfork(nullptr, nullptr, [] { pool = nullptr, new (&entry) std::mutex; });
-    registered = true;
-    pool = new Pool;
-  }
-  return *pool;
+  spin_until([] { return pool.joined == 0; });
 }
 
-template <int ACT, int POOL> static void pick(Job& job, bool train, bool singles) {
-  job.block = train ? train_block<ACT, POOL> : singles ? infer_single<ACT, POOL> : forward<ACT, POOL, false>;
+// ---------------------------------------------------------------- the call
+template <int ACT, int POOL> static void choose_block(Job& job, bool singles) {
+  job.block = job.labels ? train_block<ACT, POOL> : singles ? infer_single<ACT, POOL> : forward<ACT, POOL, false>;
 }
-static int step(Job job, int activation, int pooling, int threads, double* scores, const Adam* adam = nullptr,
-                const Tensors* tensors = nullptr) {
-  bool train = job.g, singles = !train && job.B <= SINGLES;
-  long B = job.B, nb = job.blocks = singles ? B : (B + V - 1) / V;
-  if (B < 1 || nb > 1000000 || job.classes < 1 || job.classes > MAXC || activation < 0 || activation > 2 ||
-      pooling < 0 || pooling > 1 || job.x.format < FIELDS || job.x.format > BYTES)
-    return -1;
-  if (train)
-    for (long i = 0; i < B; i++)
-      if (job.labels[i] < 0 || job.labels[i] >= job.classes) return -2;
-  threads = threads < 1 ? 1 : threads > 64 ? 64 : threads;
-  if (threads > nb) threads = nb;
-  if (singles) threads = 1;
-  switch (activation * 2 + pooling) {
-    case 0: pick<TANH, AVG>(job, train, singles); break;
-    case 1: pick<TANH, MAX>(job, train, singles); break;
-    case 2: pick<RELU, AVG>(job, train, singles); break;
-    case 3: pick<RELU, MAX>(job, train, singles); break;
-    case 4: pick<SILU, AVG>(job, train, singles); break;
-    case 5: pick<SILU, MAX>(job, train, singles); break;
-  }
-  std::lock_guard<std::mutex> hold(entry);
-  Pool& P = get_pool();
+template <int ACT> static void choose_block(Job& job, bool singles) {
+  job.pooling == AVG ? choose_block<ACT, AVG>(job, singles) : choose_block<ACT, MAX>(job, singles);
+}
 
-  size_t used = 0;
+// Gives the job its arrays, in memory that is kept from call to call.  Returns whether there was enough.
+static bool allocate(Job& job, int threads) {
+  size_t used;
   char* base = nullptr;
-  auto take = [&](auto*& ptr, size_t count) {
-    if (base) ptr = reinterpret_cast<std::remove_reference_t<decltype(ptr)>>(base + used);
-    used += (count * sizeof(*ptr) + 63) / 64 * 64;
+  auto take = [&](auto*& array, size_t count) {
+    if (base) array = reinterpret_cast<std::remove_reference_t<decltype(array)>>(base + used);
+    used += (count * sizeof(*array) + 63) / 64 * 64;
   };
-  auto layout = [&] {
+  auto take_all = [&] {
+    const long n = job.blocks;
     used = 0;
     take(job.scratch, threads), take(job.single, 1), take(job.filters, 1);
-    if (!train) return;
-    take(job.slots, nb * SLOT), take(job.scores, nb * V * 3);
-    take(job.at5, nb * V * PW * N5), take(job.at6, nb * V * PW * N6), take(job.at7, nb * V * PW * N7);
-    take(job.dz5, nb * 120), take(job.dz6, nb * 84), take(job.dz7, nb * round_up(job.classes, ROWS));
+    if (!job.labels) return;
+    take(job.slots, n * SLOT), take(job.image_scores, n * V * 3);
+    take(job.at5, n * V * PW * N5), take(job.at6, n * V * PW * N6), take(job.at7, n * V * PW * N7);
+    take(job.dz5, n * 120), take(job.dz6, n * 84), take(job.dz7, n * round_up(job.classes, ROWS));
   };
-  layout();
-  if (used > P.size) {
-    std::free(P.memory);
-    P.size = (used + 65535) / 65536 * 65536;
-    P.memory = (char*)std::aligned_alloc(64, P.size);
-    if (!P.memory) return P.size = 0, -3;
-    std::memset(P.memory, 0, P.size);  // padding columns and rows are computed with, never used
+  take_all();  // to know the size
+  if (used > pool.size) {
+    std::free(pool.memory);
+    pool.size = (used + 65535) / 65536 * 65536;
+    pool.memory = (char*)std::aligned_alloc(64, pool.size);
+    if (!pool.memory) return pool.size = 0, false;
+    std::memset(pool.memory, 0, pool.size);  // padding columns and rows are computed with, never used
   }
-  base = P.memory;
-  layout();
-  if (!singles) filters_at_points(job.w[2], *job.filters);
-  P.job = job;
-  P.item = network_item;
-  long items = nb + (train ? TASKS : 0);
-  if (adam) P.adam = *adam, P.tensors = *tensors, items += adam_items(*tensors);
-  run(P, items, threads);
-  if (!train) return 0;
-  scores[0] = scores[1] = scores[2] = 0;
-  for (long i = 0; i < 3 * B; i++) scores[i % 3] += job.scores[i];
-  scores[0] /= B, scores[1] /= B;
-  return 0;
+  base = pool.memory;
+  take_all();
+  return true;
 }
 
-// All return 0, or a negative number for a bad argument (-1), a bad label (-2) or no memory (-3).
-//
-// Gradients are overwritten; logits (B, classes) or NULL; scores: mean loss with smoothed labels, mean loss,
-// number of images whose label has the largest logit.
-extern "C" int lenet5_train(const Images* x, const int64_t* labels, long B, const float* const* params,
-                            float* const* grads, int classes, int activation, int pooling, float smoothing,
-                            int threads, float* logits, double* scores) {
+enum { OK, BAD_LABEL, NO_MEMORY };
+
+extern "C" int lenet5_call(Call* call) {
   Job job{};
-  job.x = *x, job.labels = labels, job.B = B, job.w = params, job.g = grads, job.classes = classes;
-  job.smoothing = smoothing, job.logits = logits;
-  return step(job, activation, pooling, threads, scores);
-}
-extern "C" int lenet5_infer(const Images* x, long B, const float* const* params, float* logits, int classes,
-                            int activation, int pooling, int threads) {
-  Job job{};
-  job.x = *x, job.B = B, job.w = params, job.classes = classes, job.logits = logits;
-  return step(job, activation, pooling, threads, nullptr);
-}
-// lenet5_train and then lenet5_adam of the ten tensors, in one go.
-extern "C" int lenet5_learn(const Images* x, const int64_t* labels, long B, int classes, int activation, int pooling,
-                            float smoothing, int threads, double* scores, const Adam* adam, int count,
-                            const long* sizes, float* const* p, float* const* g, float* const* m, float* const* v) {
-  Job job{};
-  job.x = *x, job.labels = labels, job.B = B, job.w = p, job.g = g, job.classes = classes;
-  job.smoothing = smoothing;
-  const Tensors tensors = {count, sizes, p, m, v, g};
-  if (count != 10) return -1;
-  return step(job, activation, pooling, threads, scores, adam, &tensors);
-}
-extern "C" int lenet5_adam(const Adam* adam, int count, const long* sizes, float* const* p, const float* const* g,
-                           float* const* m, float* const* v, int threads) {
-  const Tensors tensors = {count, sizes, p, m, v, g};
-  long items = adam_items(tensors);
-  if (count < 1 || items > 1000000) return -1;
-  threads = threads < 1 ? 1 : threads > 64 ? 64 : threads;
-  if (threads > items) threads = items;
-  std::lock_guard<std::mutex> hold(entry);
-  Pool& P = get_pool();
-  P.adam = *adam;
-  P.tensors = tensors;
-  P.item = adam_item;
-  run(P, items, threads);
-  return 0;
+  static_cast<Call&>(job) = *call;
+  const long B = job.batch;
+  const bool train = job.labels, singles = !train && B <= SINGLES;
+  for (long i = 0; train && i < B; i++)
+    if (job.labels[i] < 0 || job.labels[i] >= job.classes) return BAD_LABEL;
+  job.blocks = singles ? B : (B + V - 1) / V;
+  const int threads = singles ? 1 : std::max(1L, std::min<long>(job.threads, job.blocks));
+  switch (job.activation) {
+    case TANH: choose_block<TANH>(job, singles); break;
+    case RELU: choose_block<RELU>(job, singles); break;
+    default: choose_block<SILU>(job, singles);
+  }
+  std::lock_guard<std::mutex> hold(pool.entry);
+  if (!allocate(job, threads)) return NO_MEMORY;
+  if (!singles) filters_at_points(job.w[2], *job.filters);
+  long items = job.blocks + (train ? TASKS : 0);
+  if (job.adam) each_chunk(job, [&](int, long, long) { items++; });
+  pool.job = job;
+  run(items, threads);
+  if (!train) return OK;
+  for (int k = 0; job.adam && k < TENSORS; k++) *job.adam->step[k] += 1;
+  std::fill(call->scores, call->scores + 3, 0);
+  for (long i = 0; i < 3 * B; i++) call->scores[i % 3] += job.image_scores[i];
+  call->scores[0] /= B, call->scores[1] /= B;
+  return OK;
 }
 #if defined(__clang__) && defined(__AVX512F__)
 #pragma clang attribute pop

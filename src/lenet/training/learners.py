@@ -209,7 +209,6 @@ class NativeLearner(TorchLearner):
         Raises:
             NativeUnavailableError: The kernels can't be had on this machine or for this network.
         """
-        from lenet.native.adam import NativeAdam
         from lenet.native.engine import load_engine
 
         criterion = LOSSES[recipe.loss](recipe)
@@ -219,23 +218,13 @@ class NativeLearner(TorchLearner):
             garbage=garbage_penalty(criterion),
             num_threads=num_threads,
         )
-        parameters = list(model.parameters())
-        if recipe.optimizer in ("adam", "adamw"):
-            optimizer: Optimizer = NativeAdam(
-                parameters,
-                lr=recipe.lr,
-                weight_decay=recipe.weight_decay,
-                decoupled=recipe.optimizer == "adamw",
-                num_threads=kernels.num_threads,
-            )
-        else:
-            optimizer = build_optimizer(recipe, parameters)
+        optimizer = build_optimizer(recipe, list(model.parameters()))
         learner = cls(model, criterion, optimizer, **_settings(recipe, model))
         learner.kernels = kernels
         result: Network = learner.result  # type: ignore[assignment]  # a recipe's
         learner.scorer = load_engine(result, num_threads=num_threads)
         # LeNet-5's kernels take Adam's step in the same call.
-        learner.is_fused = recipe.model == "lenet5" and isinstance(optimizer, NativeAdam)
+        learner.is_fused = recipe.model == "lenet5" and recipe.optimizer in ("adam", "adamw")
         return learner
 
     def step(self, images: Tensor, labels: Tensor, lr: float | None = None) -> Tally:
