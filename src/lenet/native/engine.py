@@ -106,7 +106,8 @@ class NativeEngine:
             smoothing=label_smoothing,
         )
         self._addresses: list[int] = []
-        self._adam, self._adam_state = _Adam(), None
+        self._adam = _Adam()
+        self._adam_state: object = None  # that of the optimizer which `_adam` points into
 
     def learn(self, x: Tensor, labels: Tensor, optimizer: Adam | AdamW) -> BatchScores:
         """Train on a batch: gradients and the optimizer's step in one call.
