@@ -7,21 +7,14 @@ to: one process, torch's own operations on one thread, `POST /predict` with `{"i
 
 import sys
 from importlib.resources import as_file, files
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import uvicorn
-from fastapi import FastAPI
-from pydantic import BaseModel
+from fastapi import Body, FastAPI
 
 from lenet import load_model
 from lenet.reading.reader import PRETRAINED
-
-
-class Body(BaseModel):
-    """Images (N, 28, 28) of 0 to 255."""
-
-    images: list[list[list[int]]]
 
 
 def load() -> torch.nn.Module:
@@ -45,11 +38,12 @@ def run(port: int) -> None:
     """Answer each request by itself, in FastAPI's threads, until ended."""
     app, model = FastAPI(), load()
 
-    @app.post("/predict")
-    def predict(body: Body) -> dict[str, Any]:
-        x = torch.tensor(body.images).unsqueeze(1) / 255
+    def predict(images: Annotated[list[list[list[int]]], Body(embed=True)]) -> dict[str, Any]:
+        x = torch.tensor(images).unsqueeze(1) / 255
         with torch.inference_mode():
             return describe(model(x).softmax(1))
+
+    app.post("/predict")(predict)
 
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
 
