@@ -257,4 +257,6 @@ def load_engine(
     from lenet.native.engine_1998 import NativeEngine1998
 
     assert isinstance(model, LeNet5_1998)
+    if label_smoothing:
+        raise NativeUnavailableError("the kernels of lenet5-1998 have no label smoothing")
     return NativeEngine1998(model, garbage=garbage)
