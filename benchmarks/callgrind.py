@@ -29,6 +29,7 @@ from lenet.native.build import FLAGS
 
 KERNELS = Path(str(files("lenet").joinpath("native", "kernels.cpp")))
 ARCHITECTURE = "x86-64-v3"
+# Training or inference, and the images of a batch.
 CASES = (("lenet5_train", 32), ("lenet5_infer", 1), ("lenet5_infer", 1000))
 # Multiply-adds of one image in c1, c3, c5, f6 and output.
 MULTIPLY_ADDS = (28 * 28 * 6 * 25, 10 * 10 * 16 * 150, 120 * 400, 84 * 120, 10 * 84)
@@ -37,10 +38,18 @@ DRIVER = """
 #include <cstdlib>
 #include <string>
 #include <vector>
-struct Images { const void* data; int32_t format; float background, span; };
-extern "C" int lenet5_train(const Images*, const int64_t*, long, const float* const*, float* const*,
-                            int, int, int, float, int, float*, double*);
-extern "C" int lenet5_infer(const Images*, long, const float* const*, float*, int, int, int, int);
+struct Call {  // as in kernels.cpp
+  const void* pixels;
+  const int64_t* labels;
+  float* logits;
+  const void* adam;
+  int64_t batch;
+  float *w[10], *g[10];
+  double scores[3];
+  int32_t format, classes, activation, pooling, threads;
+  float background, span, smoothing;
+};
+extern "C" int lenet5_call(Call*);
 int main(int, char** argv) {
   bool train = argv[1] == std::string("lenet5_train");
   long batch = std::atol(argv[2]);
@@ -51,23 +60,18 @@ int main(int, char** argv) {
     params.emplace_back(n), grads.emplace_back(n);
     for (float& p : params.back()) p = (uniform() - 0.5f) / 8;
   }
-  std::vector<const float*> w;
-  std::vector<float*> g;
-  for (auto& p : params) w.push_back(p.data());
-  for (auto& p : grads) g.push_back(p.data());
   std::vector<uint8_t> x(batch * 784);
   std::vector<float> logits(batch * 10);
   for (uint8_t& v : x) v = uint8_t(uniform() * 255);
-  Images images{x.data(), 2, 0, 1};
-  double scores[3];
   std::vector<int64_t> labels(batch);
   for (int64_t& label : labels) label = int64_t(uniform() * 10);
-  for (int call = 0; call < 2; call++)
-    if (train)
-      lenet5_train(&images, labels.data(), batch, w.data(), g.data(), 10, 0, 0, 0, 1, nullptr,
-                   scores);
-    else
-      lenet5_infer(&images, batch, w.data(), logits.data(), 10, 0, 0, 1);
+  Call call{};
+  call.pixels = x.data(), call.batch = batch, call.format = 2, call.span = 1;
+  call.classes = 10, call.threads = 1;
+  if (train) call.labels = labels.data();
+  else call.logits = logits.data();
+  for (int k = 0; k < 10; k++) call.w[k] = params[k].data(), call.g[k] = grads[k].data();
+  for (int i = 0; i < 2; i++) lenet5_call(&call);
 }
 """
 
@@ -88,7 +92,7 @@ def count(program: Path, function: str, batch: int) -> collections.Counter[str]:
     output = program.with_name("callgrind.out")
     command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={output}"]
     # Collect inside the function only, and start anew at each call: what stays is the last.
-    command += [f"--toggle-collect={function}", f"--zero-before={function}"]
+    command += ["--toggle-collect=lenet5_call", "--zero-before=lenet5_call"]
     command += ["--compress-strings=no", "--compress-pos=no", str(program), function, str(batch)]
     subprocess.run(command, check=True, capture_output=True)
     counts: collections.Counter[str] = collections.Counter()
