@@ -295,16 +295,20 @@ def test_both_engines_walk_the_same_way(tiny_mnist: None, tmp_path: Path) -> Non
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+SANITIZERS = ("-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
 @pytest.mark.real
-def test_sanitizers_find_nothing(tmp_path: Path) -> None:
-    """Over kernels_test.cpp, which compares the kernels with a naive network in double."""
+@pytest.mark.parametrize("options", [SANITIZERS, ("-O1",), ("-O2",)])
+def test_kernels_equal_a_naive_network(options: tuple[str, ...], tmp_path: Path) -> None:
+    """By kernels_test.cpp, under other options than those that users get."""
     program = tmp_path / "kernels_test"
     flags = [f for f in FLAGS if f not in ("-shared", "-fPIC", "-O3")]
     include = f"-I{Path(build.__code__.co_filename).parent}"
     source = Path(__file__).parent / "kernels_test.cpp"
     subprocess.run(
-        ["g++", "-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]  # noqa: RUF005
-        + ["-Wall", "-Wextra", "-Werror", *flags, include, str(source), "-o", str(program)],
+        ["g++", *options, "-Wall", "-Wextra", "-Werror", *flags, include, str(source)]  # noqa: RUF005
+        + ["-o", str(program)],
         check=True,
     )
     found = subprocess.run([str(program)], capture_output=True, text=True)
