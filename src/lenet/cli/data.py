@@ -1,6 +1,6 @@
 """The verbs `report`, `bench`, `data`, `recipes` and `env`.
 
-stdout holds the result, stderr all else. What a verb needs is imported inside its function.
+stdout holds the result, stderr everything else. What a verb needs is imported inside its function.
 """
 
 import sys
@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
-from lenet.cli.options import DatasetName, Folder, parse
+from lenet.cli.options import DataDirOption, DatasetName, Folder, parse
 from lenet.errors import RecipeError
 from lenet.schema import to_json
 from lenet.training.recipe import RECIPES, SUMMARIES, Recipe
@@ -28,8 +28,7 @@ class ReportOptions:
 
     run: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Run directory."""
-    data_dir: Folder = None
-    """Folder that holds the data set's files, in torchvision's layout or flat."""
+    data_dir: DataDirOption = None
     json: bool = False
     """Print where the report is as one JSON object."""
 
@@ -52,8 +51,7 @@ class BenchOptions:
     """CPU threads of every contestant; 0 for one a core."""
     rounds: int = 5
     """How often each contestant takes its turn."""
-    data_dir: Folder = None
-    """Folder that holds the data set's files, in torchvision's layout or flat."""
+    data_dir: DataDirOption = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -102,7 +102,7 @@ def serve(arguments: Sequence[str]) -> int:
     if not 0 <= options.port <= 65_535:
         raise LeNetError(f"`port` (={options.port}) must be between 0 and 65535")
     key = read_key(options.api_key_file, os.environ.get(KEY_VARIABLE))
-    # Listen before the model is read: an address in use is told at once.
+    # Listen before reading the model, so that an address in use is an error at once.
     with listen(options.host, options.port) as listener, named_model(options.model) as model:
         service = Service(
             classifier=load_classifier(model, engine=options.engine),

@@ -8,12 +8,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from tyro.conf import Positional
 
-from lenet.cli.options import Folder, RecipeName, Settings, fill_in, parse, parse_with_recipe
+from lenet.cli.options import (
+    DataDirOption,
+    DeviceOption,
+    EngineOption,
+    RecipeName,
+    Settings,
+    fill_in,
+    parse,
+    parse_with_recipe,
+)
 from lenet.errors import RecipeError
 from lenet.schema import StudyRecord, SweepRecord, to_json
 from lenet.training.recipe import RECIPES
@@ -56,12 +65,9 @@ class StudyOptions:
         ),
     ] = None
     """Folder of the study."""
-    device: str = "auto"
-    """auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:N or mps."""
-    engine: Literal["auto", "native", "torch"] = "auto"
-    """What computes gradients: compiled kernels (CPU; compiled on first use) or torch."""
-    data_dir: Folder = None
-    """Folder that holds the data set's files, in torchvision's layout or flat."""
+    device: DeviceOption = "auto"
+    engine: EngineOption = "auto"
+    data_dir: DataDirOption = None
     quiet: bool = False
     """Show no progress."""
     json: bool = False

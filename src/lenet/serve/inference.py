@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lenet import __version__
-from lenet.serve.bodies import held_body, json_response
+from lenet.serve.bodies import MAX_INLINE_JSON, held_body, json_response
 from lenet.serve.problems import ProblemError
 from lenet.serve.service import Routes, Service
 from lenet.serve.tensors import (
@@ -18,10 +18,8 @@ from lenet.serve.tensors import (
 )
 
 VERSION = "1"
-MAX_INLINE_JSON = 32_768
-"""Bytes of JSON that are parsed on the event loop, in some 0.2 ms; a worker parses longer ones."""
 MAX_INLINE_BINARY = 2**20
-"""The same for a binary tensor."""
+"""Bytes of a binary tensor that are parsed on the event loop."""
 PLATFORMS = {
     "native": "lenet_native",
     "onnxruntime": "onnxruntime_onnx",

@@ -8,13 +8,10 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lenet.serve.bodies import held_body, json_response, parse_files
+from lenet.serve.bodies import MAX_INLINE_JSON, held_body, json_response, parse_files
 from lenet.serve.pixels import parse_pixels
 from lenet.serve.problems import ProblemError
 from lenet.serve.service import Routes, Service
-
-MAX_INLINE_JSON = 32_768
-"""Bytes of JSON that are parsed on the event loop, in some 0.2 ms; a worker parses longer ones."""
 
 Picture = tuple[dict[str, Any], bytes]
 """A picture for a worker: what the job says of it, and its bytes."""

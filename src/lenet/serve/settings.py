@@ -42,7 +42,7 @@ class Limits:
     idle_s: float = 30.0
     """Time between two requests of a connection."""
     drain_s: float = 30.0
-    """Time to answer accepted requests once the server is told to end."""
+    """Time to finish accepted requests after SIGTERM or Ctrl-C."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

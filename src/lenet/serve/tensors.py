@@ -47,7 +47,7 @@ class OutputParameters(msgspec.Struct):
 
 
 class Output(msgspec.Struct):
-    """An output that is asked for."""
+    """A requested output tensor."""
 
     name: Literal["logits", "probabilities", "labels"]
     parameters: OutputParameters | None = None
@@ -70,7 +70,7 @@ class InferenceRequest(msgspec.Struct):
 
 @dataclass(frozen=True, kw_only=True)
 class Inference:
-    """What is asked: a request without its pixels."""
+    """A request without its pixels."""
 
     id: str | None
     outputs: tuple[tuple[str, bool], ...]
@@ -93,7 +93,7 @@ def parse_inference(
         max_images: More are refused.
 
     Returns:
-        What is asked, and the images (N, 28, 28), finite and in [0, 1].
+        The request without its pixels, and the images (N, 28, 28), finite and in [0, 1].
 
     Raises:
         ProblemError: 400, or 413 for too many images.
@@ -126,7 +126,7 @@ def _pixels(tensor: InputTensor, binary: bytes, max_images: int) -> Floats:
     if num_images > max_images:
         raise ProblemError(413, f"{num_images} images; at most {max_images} are accepted")
     size = tensor.parameters.binary_data_size if tensor.parameters else None
-    has_data = bool(bytes(tensor.data))
+    has_data = memoryview(tensor.data).nbytes > 0
     if size is not None and not has_data:
         if size != len(binary) or size != num_images * NUM_PIXELS * 4:
             raise ProblemError(
@@ -164,8 +164,8 @@ def encode_answer(
 
     Args:
         answer: Its members but `outputs`.
-        inference: What was asked.
-        values: The outputs that were asked for.
+        inference: The request.
+        values: The requested outputs.
 
     Returns:
         The body, and the length of its JSON if binary tensors follow.

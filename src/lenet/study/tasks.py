@@ -15,7 +15,7 @@ from lenet.parallel import worker_pool
 from lenet.schema import RunRecord
 from lenet.training.loop import train
 from lenet.training.recipe import Recipe
-from lenet.training.run import create_run, open_run
+from lenet.training.run import RECIPE_FILE, create_run, open_run
 
 ERRORS_OF_ONE_SEED = (DivergenceError, RunError, CheckpointError)
 """Errors after which other seeds may well succeed; any other would stop them too."""
@@ -50,7 +50,7 @@ def run_task(task: SeedTask) -> RunRecord:
         RunError: The folder holds a run of another recipe or seed.
         LeNetError: The run failed.
     """
-    if (task.path / "recipe.json").is_file():
+    if (task.path / RECIPE_FILE).is_file():
         run = open_run(task.path)
         if run.recipe != task.recipe or run.seed != task.seed:
             raise RunError(
