@@ -40,6 +40,7 @@ class BenchOptions:
     Examples:
       lenet bench
       lenet bench --num-images 60000 --rounds 3    # whole epochs; minutes
+
     The last line is one JSON object.
     """
 

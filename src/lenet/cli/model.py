@@ -54,6 +54,7 @@ class ExportOptions:
       lenet export runs/default-seed0 --to c --c-type int8 --out firmware/digits.c
       lenet export runs/default-seed0 --to html --with-1998 runs/lecun1998-seed0
       lenet export model.safetensors --to triton --out models --json
+
     A JSON file beside the export says what was measured.
     """
 

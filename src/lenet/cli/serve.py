@@ -33,6 +33,7 @@ class ServeOptions:
       lenet serve --model runs/default-seed0 --port 8080
       LENET_API_KEY=$(openssl rand -hex 16) lenet serve --host 0.0.0.0
       curl -F picture=@seven.png http://127.0.0.1:8000/predict
+
     Standard output has a JSON object a line for each request. Ctrl-C or SIGTERM ends the server
     once it has answered what it has accepted.
     """
