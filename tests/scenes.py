@@ -277,3 +277,44 @@ _PHOTOS: dict[str, Callable[[NDArray[Any], int, Rng], Rgb]] = {
     "board": _board,
     "shadow": _shadow,
 }
+
+
+def make_string(
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    rng: Rng,
+    *,
+    length: int,
+    gaps: tuple[int, int],
+    noise: float = 0.0,
+) -> tuple[NDArray[np.uint8], str]:
+    """Put random digits in a row, as the paper does (section VII.B).
+
+    Args:
+        images: (N, 28, 28) uint8 to draw from.
+        labels: (N,) int64.
+        rng: Decides which, and the rest.
+        length: Number of digits.
+        gaps: Least and largest number of pixels between the boxes of neighbours.
+        noise: Share of pixels that become black or white.
+
+    Returns:
+        (40, W) uint8, 255 = ink, and the digits.
+    """
+    chosen = rng.integers(0, len(images), length)
+    canvas = np.zeros((40, 32 * length + 16), np.uint8)
+    x = 8
+    for place, index in enumerate(chosen):
+        columns = np.nonzero(images[index].max(axis=0) > 64)[0]
+        crop = images[index][:, columns[0] : columns[-1] + 1]
+        if place:
+            x = max(0, x + int(rng.integers(gaps[0], gaps[1] + 1)))
+        y = 6 + int(rng.integers(-1, 2))
+        area = canvas[y : y + 28, x : x + crop.shape[1]]
+        np.maximum(area, crop, out=area)
+        x += crop.shape[1]
+    canvas = canvas[:, : x + 8]
+    if noise:
+        dirty = rng.random(canvas.shape) < noise
+        canvas[dirty] = rng.choice(np.array([0, 255], np.uint8), int(np.count_nonzero(dirty)))
+    return canvas, "".join(str(labels[index]) for index in chosen)

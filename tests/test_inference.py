@@ -34,20 +34,25 @@ def test_numpy_computes_what_torch_does(activation: str, pooling: str, tmp_path:
     assert network.logits(images[:0]).shape == (0, 10)
 
 
-def test_a_sweep_is_the_network_at_each_fourth_place(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pooling", ["average", "max"])
+@pytest.mark.parametrize("width", [32, 45])
+def test_a_sweep_is_the_network_at_each_second_column(
+    pooling: str, width: int, tmp_path: Path
+) -> None:
     torch.manual_seed(1)
-    model = LeNet5(activation="relu", pooling="max", background=-0.4, ink=2.8)
+    model = LeNet5(activation="relu", pooling=pooling, background=-0.4, ink=2.8).eval()
     found = read_network(save(tmp_path / "m.safetensors", model))
     assert found is not None
-    field = np.random.default_rng(1).random((2, 36, 45)).astype(np.float32)
-    swept = found[0].sweep(field)
-    assert swept.shape == (2, 2, 4, 10)
-    for row in range(2):
-        for column in range(4):
-            window = field[:, 4 * row : 4 * row + 32, 4 * column : 4 * column + 32]
-            with torch.no_grad():
-                expected = model(torch.from_numpy(window.copy()).unsqueeze(1)).numpy()
-            np.testing.assert_allclose(swept[:, row, column], expected, rtol=0, atol=1e-5)
+    field = np.random.default_rng(1).random((2, 32, width)).astype(np.float32)
+    with torch.no_grad():
+        swept = model.sweep(torch.from_numpy(field).unsqueeze(1)).numpy()
+    np.testing.assert_allclose(found[0].sweep(field), swept, rtol=0, atol=1e-5)
+    assert swept.shape == (2, (width - 32) // 2 + 1, 10)
+    for place in range(swept.shape[1]):
+        window = torch.from_numpy(field[:, :, 2 * place : 2 * place + 32].copy())
+        with torch.no_grad():
+            expected = model(window.unsqueeze(1)).numpy()
+        np.testing.assert_allclose(swept[:, place], expected, rtol=0, atol=1e-5)
 
 
 def test_other_models_and_damaged_files_are_left_to_torch(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from lenet.training.recipe import RECIPES
 from lenet.training.run import create_run
 
 CLASSES = tuple("0123456789")
-TINY = ("--epochs", "1", "--num-val", "0", "--pieces", "0", "--windows", "0", "--quiet")
+TINY = ("--epochs", "1", "--num-val", "0", "--non-digits", "0", "--lines", "0", "--quiet")
 
 
 def draw(label: str, shift: int) -> Image.Image:

@@ -364,8 +364,8 @@ def test_every_recipe_trains_an_epoch(name: str, tiny_mnist: None, tmp_path: Pat
         RECIPES[name],
         epochs=1,
         num_val=min(RECIPES[name].num_val, 10),
-        pieces=0,
-        windows=0,
+        non_digits=min(RECIPES[name].non_digits, 20),
+        lines=min(RECIPES[name].lines, 8),
     )
     record = train(create_run(tmp_path / name, name, recipe, 0))
     loss = record.epochs[0].train_loss

@@ -116,6 +116,8 @@ class ModelCard:
     epochs: int = 0
     images: str | None = None
     """The user's own pictures that it was also trained on."""
+    has_garbage: bool = False
+    """It was trained to tell what is no digit, whose logit is 0, and to read lines of digits."""
     scores: CardScores = field(default_factory=CardScores)
     lenet_version: str = ""
 
@@ -137,6 +139,8 @@ def encode_card(card: ModelCard) -> str:
     values["scores"] = {k: v for k, v in values["scores"].items() if v is not None}
     if card.images is None:
         del values["images"]
+    if not card.has_garbage:
+        del values["has_garbage"]
     return msgspec.json.encode(values, order="sorted").decode()
 
 

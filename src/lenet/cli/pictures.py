@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 from tyro.conf import Positional
@@ -72,15 +72,12 @@ class ReadOptions:
     Examples:
       lenet read amount.jpg meters/
       lenet read page.png --json
-      lenet read amount.jpg --method sweep
     """
 
     pictures: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="PICTURE...")]
     """Files, folders, or - for standard input."""
     model: Annotated[Path | None, tyro.conf.arg(metavar="RUN|FILE")] = None
     """Another model than the package's own."""
-    method: Literal["segment", "sweep"] = "segment"
-    """Cut the ink and find the best string, or sweep the network over each line."""
     reject: float = 0.0
     """Give no number below this probability, 0 to 1."""
     csv: bool = False
@@ -112,6 +109,9 @@ def predict(arguments: Sequence[str]) -> int:
             print(f"error: {shown(name)}: {found}", file=sys.stderr)
             failed = True
             continue
+        if found.number:
+            hint = f"perhaps the number {found.number}: `lenet read` reads several digits"
+            print(f"{shown(name)}: {hint}", file=sys.stderr)
         write(describe_digit(name, found, options.reject))
         if options.show_steps and len(steps) < MAX_STEP_ROWS:
             steps.append((f"{shown(name)}: {found.label or 'no digit'}", found.normalized.steps))
@@ -172,17 +172,15 @@ def read(arguments: Sequence[str]) -> int:
     _check(options.pictures, options.reject, "read")
     reader = _reader(options.model)
     write = _writer(options.json, options.csv)
-    if options.method == "sweep" and not reader.can_sweep:
-        raise PictureError(f"{options.model}: this network can't be swept over a line")
     failed = False
-    for name, found in _read_all(
-        options.pictures, lambda source: reader.read_number(source, method=options.method)
-    ):
+    for name, found in _read_all(options.pictures, reader.read_number):
         if isinstance(found, Exception):
             print(f"error: {shown(name)}: {found}", file=sys.stderr)
             failed = True
-        else:
-            write(describe_number(name, found, options.reject))
+            continue
+        if found.turned:
+            print(f"{shown(name)}: read after a turn by {found.turned} degrees", file=sys.stderr)
+        write(describe_number(name, found, options.reject))
     return 1 if failed else 0
 
 
@@ -197,6 +195,7 @@ def describe_number(name: str, number: Number, reject: float) -> dict[str, Any]:
         "best": number.text if number.lines else None,
         "lines": [] if is_rejected else [line.text for line in number.lines],
         "boxes": [line.box for line in number.lines],
+        "turned": number.turned,
     }
 
 
@@ -251,8 +250,10 @@ def _table_line(row: dict[str, Any]) -> str:
     if "number" in row:
         number = f"? ({row['best']})" if row["status"] == "rejected" else row["number"]
         return f"{number:<16} {row['probability']:>6.1%}   {shown(row['path'])}"
-    label = "?" if row["status"] == "rejected" else row["label"]
     second = f"{row['second']} {row['second_probability']:.1%}"
+    if row["status"] == "not a digit":
+        return f"-  no digit {row['probability']:>6.1%}   then {second:<12}  {shown(row['path'])}"
+    label = "?" if row["status"] == "rejected" else row["label"]
     best = f"({row['best']}) " if row["status"] == "rejected" else ""
     return f"{label}  {best}{row['probability']:>6.1%}   then {second:<12}  {shown(row['path'])}"
 

@@ -151,3 +151,25 @@ class LeNet5(Network):
         """
         features = self.feature_extractor(self.prepare(x))  # (B, 120, 1, 1)
         return cast(Tensor, self.classifier(torch.flatten(features, 1)))
+
+    def sweep(self, x: Tensor) -> Tensor:
+        """Return the logits of the 32x32 window at every second column of wide fields.
+
+        The same weights as a convolution over a line of writing, the paper's space displacement
+        network (LeCun et al. 1998, section VII): S4 moves by one column in place of two, so that
+        C5 takes every second column of what S4 gives.
+
+        Args:
+            x: (B, C, 32, W) float in [0, 1], 1 = ink, W at least 32.
+
+        Returns:
+            (B, T, num_classes) float, T = (W - 32) // 2 + 1.
+        """
+        background, ink = cast(Tensor, self.background), cast(Tensor, self.ink)
+        c1, squash, s2, c3, _, _, c5, _ = self.feature_extractor
+        x = s2(squash(c1(background + x * (ink - background))))  # (B, 6, 14, (W - 4) // 2)
+        pool = F.max_pool2d if self.pooling == "max" else F.avg_pool2d
+        x = pool(squash(c3(x)), 2, stride=(2, 1))  # (B, 16, 5, T + 8)
+        weight, bias = cast(Tensor, c5.weight), cast(Tensor, c5.bias)
+        x = squash(F.conv2d(x, weight, bias, dilation=(1, 2)))  # (B, 120, 1, T)
+        return cast(Tensor, self.classifier(x[:, :, 0].transpose(1, 2)))

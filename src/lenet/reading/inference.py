@@ -63,41 +63,48 @@ class Network:
         """Return the logits (N, 10) of images (N, 28, 28) uint8, 0 = background, 255 = ink."""
         padded = np.pad(images, ((0, 0), (2, 2), (2, 2)))
         parts = [
-            self.sweep(padded[i : i + CHUNK].astype(np.float32) / 255)[:, 0, 0]
+            self.sweep(padded[i : i + CHUNK].astype(np.float32) / 255)[:, 0]
             for i in range(0, len(padded), CHUNK)
         ]
         return np.concatenate(parts) if parts else np.zeros((0, 10), np.float32)
 
     def sweep(self, fields: Floats) -> Floats:
-        """Return the logits at every place of fields.
+        """Return the logits of the 32x32 window at every second column of wide fields.
 
         Args:
-            fields: (N, H, W) float32 in [0, 1], at least 32 on each side.
+            fields: (N, 32, W) float32 in [0, 1], W at least 32.
 
         Returns:
-            (N, (H - 32) // 4 + 1, (W - 32) // 4 + 1, 10): those of the 32x32 window at each
-            fourth row and column.
+            (N, (W - 32) // 2 + 1, 10), as `lenet.models.LeNet5.sweep`.
         """
         x = (self.background + fields * (self.ink - self.background))[..., None]
-        for layer in range(3):
-            x = self._convolve(x.astype(np.float32), layer)
-            if layer < 2:
-                x = self._pool(x)
+        x = self._pool(self._convolve(x.astype(np.float32), 0), step=2)
+        # S4 moves by one column, so C5 takes every second column of it.
+        x = self._pool(self._convolve(x, 1), step=1)
+        x = self._convolve(x, 2, step=2)[:, 0]
         x = self.squash(x @ self.kernels[3] + self.biases[3])
         return x @ self.kernels[4] + self.biases[4]
 
-    def _convolve(self, x: Floats, layer: int) -> Floats:
-        windows = np.lib.stride_tricks.sliding_window_view(x, (5, 5), axis=(1, 2))
+    def _convolve(self, x: Floats, layer: int, step: int = 1) -> Floats:
+        """Convolve with 5x5 kernels whose columns lie `step` apart."""
+        windows = np.lib.stride_tricks.sliding_window_view(x, (5, 4 * step + 1), axis=(1, 2))
+        windows = windows[..., ::step]
         num, rows, columns = windows.shape[:3]
         flat = windows.reshape(num * rows * columns, -1)  # (positions, inputs * 25)
         y = flat @ self.kernels[layer] + self.biases[layer]
         return self.squash(y.reshape(num, rows, columns, -1))
 
-    def _pool(self, x: Floats) -> Floats:
-        num, rows, columns, maps = x.shape
-        x = x[:, : rows // 2 * 2, : columns // 2 * 2]
-        blocks = x.reshape(num, rows // 2, 2, columns // 2, 2, maps)
-        pooled: Floats = blocks.max(axis=(2, 4)) if self.pool_max else blocks.mean(axis=(2, 4))
+    def _pool(self, x: Floats, step: int) -> Floats:
+        """Pool each 2x2 window, moved by two rows and `step` columns."""
+        x = x[:, : x.shape[1] // 2 * 2]
+        last = x.shape[2] - 1
+        corners = [
+            x[:, row::2, column : last + column : step] for row in (0, 1) for column in (0, 1)
+        ]
+        if self.pool_max:
+            pooled: Floats = np.maximum(np.maximum(*corners[:2]), np.maximum(*corners[2:]))
+        else:
+            pooled = (corners[0] + corners[1] + corners[2] + corners[3]) / 4
         return pooled
 
 

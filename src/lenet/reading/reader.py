@@ -1,5 +1,6 @@
 """Read people's pictures of digits: from a file to a label with its probability."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,25 +14,20 @@ from numpy.typing import NDArray
 from lenet.errors import CheckpointError, PictureError
 from lenet.reading.card import cut_card
 from lenet.reading.decode import Picture, Source, read_picture
-from lenet.reading.graph import log_probabilities, read_line, sweep_line
 from lenet.reading.inference import read_network
+from lenet.reading.layout import find_patches
 from lenet.reading.normalize import Normalized, normalize
-from lenet.reading.segment import find_lines
-from lenet.reading.views import turn
+from lenet.reading.number import Sweep, read_line
 
+Box = tuple[int, int, int, int]
 Logits = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Of images (N, 28, 28) uint8, 0 = background, 255 = ink: (N, num_classes)."""
 
-Sweep = Callable[[NDArray[Any]], NDArray[Any]]
-"""Of fields (N, H, W) float in [0, 1]: logits at each place, (N, h, w, num_classes)."""
-
-METHODS = ("segment", "sweep")
-VIEWS = ((-6.0, 0.0), (6.0, 1.0))
-"""Degrees by which a piece of writing is turned, and pixels by which it is moved, to be looked at
-again. The mean of the logits counts; how much that gives depends on the model:
-docs/decisions.md."""
-HOPELESS = -8.0
-"""Logarithm of a chance; what has less of one is not looked at again."""
+SURE = 0.5
+"""Probability from which a number is suggested where one digit was asked for and none found."""
+DOUBTFUL, CLEAR = 0.2, 0.8
+"""Of a number: less than the one, it is also read with the picture turned; a turn counts if it
+makes it more than the other and no shorter."""
 PRETRAINED = "robust.safetensors"
 
 
@@ -40,14 +36,17 @@ class Digit:
     """What was read from a picture of one digit."""
 
     label: str | None
-    """None where no digit was found."""
+    """None where nothing was found, or what was found is likelier no digit."""
     probability: float
-    """Of the label, 0..1; 0 where no digit was found."""
+    """Of the label or, without one, that it is no digit; 0..1, 0 where nothing was found."""
     second: str | None
     """The next likely label."""
     second_probability: float
     probabilities: tuple[float, ...]
-    """Of each class, in the order of `Reader.classes`; empty where no digit was found."""
+    """Of each class, in the order of `Reader.classes`; what is missing to 1 is that of no digit.
+    Empty where nothing was found."""
+    number: str | None = None
+    """Of what is no digit: the number that it seems to be."""
     box: tuple[int, int, int, int] | None
     """Left, top, right, bottom in the picture that was given, in pixels."""
     normalized: Normalized = field(repr=False)
@@ -60,8 +59,10 @@ class WrittenLine:
 
     text: str
     """Its digits, left to right."""
+    probability: float
+    """That all of them are right, 0..1."""
     probabilities: tuple[float, ...]
-    """Of each digit, that its ink is this digit and no garbage, 0..1."""
+    """Of each digit, that it is right, 0..1."""
     box: tuple[int, int, int, int]
     """Left, top, right, bottom in the picture that was given, in pixels."""
 
@@ -72,6 +73,8 @@ class Number:
 
     lines: tuple[WrittenLine, ...]
     """Top to bottom; none where no digit was found."""
+    turned: int = 0
+    """Degrees, clockwise, by which the picture had to be turned to be read: 0, 90, 180 or 270."""
 
     @property
     def text(self) -> str:
@@ -80,9 +83,8 @@ class Number:
 
     @property
     def probability(self) -> float:
-        """Product of the digits' probabilities, 0..1; 0 without digits."""
-        found = [p for line in self.lines for p in line.probabilities]
-        return float(np.prod(found)) if found else 0.0
+        """That all lines are right, 0..1; 0 without digits."""
+        return math.prod(line.probability for line in self.lines) if self.lines else 0.0
 
 
 class Reader:
@@ -94,6 +96,7 @@ class Reader:
         classes: Sequence[str] = tuple("0123456789"),
         *,
         temperature: float = 1.0,
+        has_garbage: bool = False,
         sweep: Sweep | None = None,
     ) -> None:
         """Read with any network.
@@ -102,10 +105,12 @@ class Reader:
             logits: Takes images, returns logits.
             classes: What each logit stands for.
             temperature: What logits are divided by to give honest probabilities.
-            sweep: The network over wide fields, for `read_number(method="sweep")`.
+            has_garbage: It was trained to tell what is no digit, whose logit is 0.
+            sweep: The network over wide fields, for `read_number`.
         """
         self.classes = tuple(classes)
-        self._logits, self._temperature, self._sweep = logits, temperature, sweep
+        self._logits, self._temperature = logits, temperature
+        self._has_garbage, self._sweep = has_garbage, sweep
 
     @classmethod
     def from_pretrained(cls) -> "Reader":
@@ -127,14 +132,10 @@ class Reader:
                 network.logits,
                 card.classes,
                 temperature=card.temperature,
-                sweep=network.sweep,
+                has_garbage=card.has_garbage,
+                sweep=network.sweep if card.has_garbage else None,
             )
         return _with_torch(cls, path)
-
-    @property
-    def can_sweep(self) -> bool:
-        """Whether `read_number(method="sweep")` is possible."""
-        return self._sweep is not None
 
     def read_digit(self, source: Source, *, keep_steps: bool = False) -> Digit:
         """Read a picture of one digit.
@@ -149,9 +150,8 @@ class Reader:
         picture = read_picture(source)
         normalized = normalize(picture.rgb, keep_steps=keep_steps)
         if normalized.image is None:
-            return self._digit(_scale_of(picture), normalized, None)
-        probabilities = self.probabilities(normalized.image[None])[0]
-        return self._digit(_scale_of(picture), normalized, probabilities)
+            return self._digit(picture, normalized, None)
+        return self._digit(picture, normalized, self.probabilities(normalized.image[None])[0])
 
     def read_digits(self, sources: Iterable[Source | PictureError]) -> list[Digit | PictureError]:
         """Read pictures of one digit each, in less time than one by one.
@@ -164,7 +164,7 @@ class Reader:
             For each what was read, or why nothing could be.
         """
         found: list[Digit | PictureError] = []
-        waiting: list[tuple[int, float, Normalized]] = []
+        waiting: list[tuple[int, Picture, Normalized]] = []
         for source in sources:
             try:
                 if isinstance(source, PictureError):
@@ -175,19 +175,19 @@ class Reader:
                 continue
             normalized = normalize(picture.rgb)
             if normalized.image is not None:
-                waiting.append((len(found), _scale_of(picture), normalized))
-            found.append(self._digit(_scale_of(picture), normalized, None))
+                waiting.append((len(found), picture, normalized))
+            found.append(self._digit(picture, normalized, None))
         images = [n.image for _, _, n in waiting if n.image is not None]
         if images:
             rows = self.probabilities(np.stack(images))
-            for (place, scale, normalized), probabilities in zip(waiting, rows, strict=True):
-                found[place] = self._digit(scale, normalized, probabilities)
+            for (place, picture, normalized), probabilities in zip(waiting, rows, strict=True):
+                found[place] = self._digit(picture, normalized, probabilities)
         return found
 
     def _digit(
-        self, scale: float, normalized: Normalized, probabilities: NDArray[np.float64] | None
+        self, picture: Picture, normalized: Normalized, probabilities: NDArray[np.float64] | None
     ) -> Digit:
-        """Return what the probabilities say; None where no digit was found."""
+        """Return what the probabilities say; None where nothing was found."""
         if probabilities is None:
             return Digit(
                 label=None,
@@ -198,80 +198,107 @@ class Reader:
                 box=None,
                 normalized=normalized,
             )
-        first, second = np.argsort(probabilities)[::-1][:2]
-        left, top, right, bottom = normalized.box or (0, 0, 0, 0)
+        first, second = np.argsort(probabilities)[::-1][:2].tolist()
+        nothing = max(0.0, 1 - float(probabilities.sum()))
+        is_digit = float(probabilities[first]) >= nothing
+        if not is_digit:
+            second = first
         return Digit(
-            label=self.classes[first],
-            probability=float(probabilities[first]),
+            label=self.classes[first] if is_digit else None,
+            probability=float(probabilities[first]) if is_digit else nothing,
             second=self.classes[second],
             second_probability=float(probabilities[second]),
             probabilities=tuple(float(p) for p in probabilities),
-            box=(
-                round(left * scale),
-                round(top * scale),
-                round(right * scale),
-                round(bottom * scale),
-            ),
+            number=None if is_digit else self._seems(picture),
+            box=_scaled(normalized.box or (0, 0, 0, 0), picture),
             normalized=normalized,
         )
 
-    def read_number(self, source: Source, *, method: str = "segment") -> Number:
+    def _seems(self, picture: Picture) -> str | None:
+        """Return the number of several digits that a picture seems to show."""
+        if self._sweep is None:
+            return None
+        number = Number(lines=self._lines(picture, picture.rgb))
+        return number.text if len(number.text) > 1 and number.probability > SURE else None
+
+    def read_number(self, source: Source) -> Number:
         """Read a picture of a number, or of several in lines.
 
         Args:
             source: Path, bytes, array or Pillow image.
-            method: "segment" cuts the ink into pieces and takes the best way through them;
-                "sweep" runs the network over the whole line.
 
         Raises:
-            PictureError: Not a picture that can be read.
-            ValueError: No such method, or this reader's network can't be swept.
+            PictureError: Not a picture that can be read, or this model doesn't read numbers.
         """
-        if method not in METHODS or (method == "sweep" and self._sweep is None):
-            raise ValueError(f"`method` (={method!r}) must be one of {METHODS}, sweep for LeNet-5")
-        picture = read_picture(source)
-        scale = _scale_of(picture)
-        lines = []
-        rgb, shift = cut_card(picture.rgb)
-        for line in find_lines(rgb):
-            if method == "sweep" and self._sweep is not None:
-                choices = sweep_line(line, self._sweep, temperature=self._temperature)
-            else:
-                choices = read_line(line, self._look, temperature=self._temperature)
-            if not choices:
-                continue
-            corners = np.add(line.patch.box, shift * 2)
-            left, top, right, bottom = (round(corner * scale) for corner in corners.tolist())
-            lines.append(
-                WrittenLine(
-                    text="".join(self.classes[choice.label] for choice in choices),
-                    probabilities=tuple(choice.probability for choice in choices),
-                    box=(left, top, right, bottom),
-                )
+        if self._sweep is None:
+            raise PictureError(
+                "this model doesn't read numbers: it was not trained on lines of digits, as the "
+                "recipe `robust` does"
             )
-        return Number(lines=tuple(lines))
+        picture = read_picture(source)
+        best = Number(lines=self._lines(picture, picture.rgb))
+        if best.probability < DOUBTFUL:
+            for turned in (90, 180, 270):
+                lines = self._lines(picture, np.rot90(picture.rgb, -turned // 90), turned)
+                number = Number(lines=lines, turned=turned)
+                is_longer = len(number.text) >= max(2, len(best.text))
+                if is_longer and number.probability > max(CLEAR, best.probability):
+                    best = number
+        return best
 
-    def _look(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return logits of pieces of writing, each that may be a digit looked at three times."""
-        logits = self._logits(images)
-        likely = np.nonzero(log_probabilities(logits).max(axis=1) > HOPELESS)[0]
-        if len(likely):
-            views = [self._logits(turn(images[likely], *view)) for view in VIEWS]
-            logits = logits.copy()
-            logits[likely] = np.mean([logits[likely], *views], axis=0)
-        return logits
+    def _lines(
+        self, picture: Picture, rgb: NDArray[Any], turned: int = 0
+    ) -> tuple[WrittenLine, ...]:
+        """Read the lines of a picture that was turned by some degrees."""
+        assert self._sweep is not None
+        lines = []
+        rgb, (x, y) = cut_card(rgb)
+        for patch in find_patches(rgb):
+            found = read_line(patch, self._sweep, temperature=self._temperature)
+            if found.labels:
+                left, top, right, bottom = patch.box
+                box = (left + x, top + y, right + x, bottom + y)
+                lines.append(
+                    WrittenLine(
+                        text="".join(self.classes[label] for label in found.labels),
+                        probability=found.probability,
+                        probabilities=found.probabilities,
+                        box=_scaled(_turned_back(box, turned, picture.rgb.shape), picture),
+                    )
+                )
+        return tuple(lines)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return the probabilities (N, num_classes) of images (N, 28, 28) uint8."""
+        """Return the probabilities (N, num_classes) of images (N, 28, 28) uint8.
+
+        What is missing to 1 is the probability of no digit.
+        """
         logits = self._logits(images).astype(np.float64) / self._temperature
+        if self._has_garbage:
+            logits = np.pad(logits, ((0, 0), (0, 1)))
         likely = np.exp(logits - logits.max(axis=1, keepdims=True))
         result: NDArray[np.float64] = likely / likely.sum(axis=1, keepdims=True)
-        return result
+        return result[:, : len(self.classes)]
 
 
-def _scale_of(picture: Picture) -> float:
-    """Return how many of the given pixels lie along one of those that were worked on."""
-    return float(picture.size[0] / picture.rgb.shape[1])
+def _scaled(box: Box, picture: Picture) -> Box:
+    """Return a box in the pixels that were given, of one in those that were worked on."""
+    scale = float(picture.size[0] / picture.rgb.shape[1])
+    left, top, right, bottom = (round(side * scale) for side in box)
+    return left, top, right, bottom
+
+
+def _turned_back(box: Box, turned: int, shape: tuple[int, ...]) -> Box:
+    """Return a box in a picture (H, W, 3), of one in the picture turned clockwise by degrees."""
+    height, width = shape[:2]
+    left, top, right, bottom = box
+    if turned == 90:
+        return top, height - right, bottom, height - left
+    if turned == 180:
+        return width - right, height - bottom, width - left, height - top
+    if turned == 270:
+        return width - bottom, left, width - top, right
+    return box
 
 
 @contextmanager
@@ -291,6 +318,18 @@ def named_model(name: str | Path) -> Iterator[Path]:
         yield Path(name)
 
 
+def status_of(digit: Digit, reject: float) -> str:
+    """Return "read", "rejected", "not a digit" or "empty".
+
+    Args:
+        digit: What was read.
+        reject: No label is given below this probability.
+    """
+    if digit.label is None:
+        return "not a digit" if digit.probabilities else "empty"
+    return "rejected" if digit.probability < reject else "read"
+
+
 def describe_digit(name: str, digit: Digit, reject: float) -> dict[str, Any]:
     """Return what is told of a picture: plain values by column.
 
@@ -299,8 +338,8 @@ def describe_digit(name: str, digit: Digit, reject: float) -> dict[str, Any]:
         digit: What was read.
         reject: No label is given below this probability.
     """
-    is_rejected = digit.label is not None and digit.probability < reject
-    status = "rejected" if is_rejected else "read" if digit.label is not None else "empty"
+    status = status_of(digit, reject)
+    is_rejected = status == "rejected"
     return {
         "path": name,
         "label": None if is_rejected else digit.label,
@@ -314,7 +353,7 @@ def describe_digit(name: str, digit: Digit, reject: float) -> dict[str, Any]:
 
 
 def _with_torch(kind: type[Reader], path: Path) -> Reader:
-    """Return a reader over a model that only torch computes; explain a file that is none."""
+    """Return a reader over a model that only torch computes, or raise for a damaged file."""
     import torch
 
     from lenet.models.files import load_model
@@ -332,4 +371,4 @@ def _with_torch(kind: type[Reader], path: Path) -> Reader:
         found: NDArray[np.float32] = torch.cat(parts).numpy()
         return found
 
-    return kind(logits, card.classes, temperature=card.temperature)
+    return kind(logits, card.classes, temperature=card.temperature, has_garbage=card.has_garbage)

@@ -131,7 +131,7 @@ def _numpy(path: Path) -> Logits:
 
     def logits(x: Floats) -> Floats:
         fields = np.pad(x, ((0, 0), (2, 2), (2, 2)))
-        parts = [network.sweep(fields[i : i + 128])[:, 0, 0] for i in range(0, len(fields), 128)]
+        parts = [network.sweep(fields[i : i + 128])[:, 0] for i in range(0, len(fields), 128)]
         return np.concatenate(parts)
 
     return logits

@@ -21,7 +21,7 @@ from PIL import (
 
 from lenet.errors import PictureError
 from lenet.reading.decode import Source
-from lenet.reading.reader import Digit, Number, Reader
+from lenet.reading.reader import Digit, Number, Reader, status_of
 from lenet.serve.pixels import parse_pixels
 from lenet.serve.problems import ProblemError
 from lenet.serve.tensors import parse_inference
@@ -131,12 +131,12 @@ JOBS: dict[str, Callable[[Reader, Job, bytes], tuple[Any, bytes]]] = {
 
 def describe_digit(digit: Digit, reject: float) -> dict[str, Any]:
     """Return what /predict answers for a picture: plain values."""
-    is_rejected = digit.label is not None and digit.probability < reject
+    status = status_of(digit, reject)
     return {
-        "label": None if is_rejected else digit.label,
+        "label": digit.label if status == "read" else None,
         "probability": digit.probability,
         "probabilities": digit.probabilities,
-        "status": "rejected" if is_rejected else "read" if digit.label is not None else "empty",
+        "status": status,
         "box": digit.box,
     }
 

@@ -61,7 +61,7 @@ def write_results(
         save_file({"logits": logits, "labels": splits.test.labels}, temporary)
 
     if has_garbage:
-        from lenet.training.segments import fold_garbage
+        from lenet.training.line_learner import fold_garbage
 
         model = fold_garbage(model)
     recipe = asdict(run.recipe)
@@ -76,6 +76,7 @@ def write_results(
         seed=run.seed,
         epochs=len(progress.epochs),
         images=run.images,
+        has_garbage=has_garbage,
         scores=CardScores(**accuracies, temperature=temperature),
         lenet_version=__version__,
     )

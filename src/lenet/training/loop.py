@@ -80,13 +80,24 @@ def train(
         place = run.device or choose_device(device)
         with reproducible(place):
             splits = load_splits(run, data_dir=data_dir, progress=watcher.download)
-            digits = with_segments(splits.train, run)
+            digits = splits.train
+            if recipe.non_digits:
+                from lenet.training.non_digits import add_non_digits
+
+                digits = add_non_digits(digits, recipe.non_digits)
             model = build_network(recipe, seed, num_classes=len(digits.classes))
             run.load_start(model)
             cores = num_threads or max_cores or max(1, num_cores() // run.num_local)
-            learner = run.share(
-                make_learner(recipe, model.to(place), engine=engine, seed=seed, num_threads=cores)
+            learner = make_learner(
+                recipe, model.to(place), engine=engine, seed=seed, num_threads=cores
             )
+            if recipe.lines:
+                from lenet.training.line_learner import LineLearner
+                from lenet.training.lines import LineMaker
+
+                maker = LineMaker(splits.train, seed=seed, engine=engine, device=place)
+                learner = LineLearner(learner, maker, recipe.lines)
+            learner = run.share(learner)
             if learner.engine == "torch" and num_threads:
                 torch.set_num_threads(num_threads)
 
@@ -150,15 +161,6 @@ def score(learner: TorchLearner, digits: Digits, device: torch.device) -> Tally:
         logits = learner.logits(x)
         tally += tally_logits(logits, y, learner.report(logits, y))
     return tally
-
-
-def with_segments(digits: Digits, run: Run) -> Digits:
-    """Return the training images with those that the recipe adds from strings of digits."""
-    if not run.recipe.pieces and not run.recipe.windows:
-        return digits
-    from lenet.training.segments import add_segments
-
-    return add_segments(digits, run.recipe.pieces, run.recipe.windows)
 
 
 def make_sampler(

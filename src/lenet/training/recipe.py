@@ -41,10 +41,10 @@ class Recipe:
     """How training images are distorted, anew in each epoch."""
     distortion_end: Annotated[float, Meta(ge=0, le=10)] = 1.0
     """Share of the distortions' strength in the last epoch; from the first it changes linearly."""
-    pieces: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
-    """Images added that the reader cuts from strings of training digits, garbage included."""
-    windows: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
-    """28x28 windows of such strings added, neighbours left in, garbage included."""
+    non_digits: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """Images of letters, marks and scribbles added, as one class more: garbage."""
+    lines: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    """Digits in the lines of writing that each step also learns from, by CTC; 0 for no lines."""
     label_smoothing: Annotated[float, Meta(ge=0, le=1)] = 0.0
     """Share of each target spread evenly over all classes, 0 to 1."""
     optimizer: Literal["adam", "adamw", "sgd", "sdlm"] = "adam"
@@ -103,10 +103,15 @@ class Recipe:
                     f"`{field}` (={getattr(self, field)}) must be one of: {', '.join(allowed)} "
                     f"when `model` is {self.model}"
                 )
-        if self.model != "lenet5" and (self.pieces or self.windows):
+        if self.model != "lenet5" and self.non_digits:
             raise RecipeError(
-                f"`pieces` (={self.pieces}) and `windows` (={self.windows}) must be 0 when "
-                f"`model` is {self.model}: its ten codes have no room for garbage"
+                f"`non_digits` (={self.non_digits}) must be 0 when `model` is {self.model}: its "
+                "ten codes have no room for garbage"
+            )
+        if self.lines and not self.non_digits:
+            raise RecipeError(
+                f"`lines` (={self.lines}) must be 0 when `non_digits` is: between the digits of a "
+                "line the network sees garbage"
             )
         if self.loss != "cross_entropy" and (self.output != "rbf" or self.label_smoothing):
             raise RecipeError(f"`loss` (={self.loss}) is for `output` rbf and no `label_smoothing`")
@@ -164,6 +169,8 @@ _REMOVED = {
     "teacher_weight": 0.0,
     "shared_teachers": False,
     "distortion_cycle": 0,
+    "pieces": 0,
+    "windows": 0,
 }
 """Fields of version 0.1, with the values at which they changed nothing."""
 
@@ -262,15 +269,15 @@ _ROBUST = replace(
     activation="silu",
     distortions="robust",
     distortion_end=0.4,
-    pieces=60_000,
-    windows=20_000,
+    non_digits=4000,
+    lines=128,
     optimizer="adamw",
-    lr=4e-3,
+    lr=6e-3,
     weight_decay=0.1,
     schedule="cosine",
     warmup=0.05,
     batch_size=128,
-    epochs=60,
+    epochs=80,
     ema=0.999,
     num_val=5000,
 )
