@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.reading.paper import SMALL, Ink, find_ink
+from lenet.reading.paper import Ink, find_ink
 from lenet.reading.regions import Mask, Region, label_regions, stroke_width
 
 SHARE = 0.3
@@ -27,7 +27,7 @@ def find_card(ink: Ink) -> tuple[int, int, int, int] | None:
         Left, top, right, bottom of its inside, or None. Digits are no rectangles, and the holes
         in those that nearly are hold no strokes.
     """
-    if not ink.is_flat or max(ink.strength.shape) <= SMALL:
+    if not ink.is_flat:
         return None
     mask: Mask = ink.strength > SHARE * float(ink.strength.max())
     labels, regions = label_regions(mask, ink.strength)

@@ -15,15 +15,17 @@ digit."""
 def find_foreign(regions: list[Region], labels: NDArray[np.int32], is_flat: bool) -> set[int]:
     """Return the labels of frames, dark corners and lines among regions."""
     height, width = labels.shape
-    borders = [r for r in regions if _is_border(r, labels, is_flat)]
+    borders = [r for r in regions if _is_border(r, labels)]
     found = {r.label for r in borders}
     if not is_flat:
         # A patterned table has parts that meet no side; they are within its box.
-        strips = [b for b in borders if b.height * b.width < MAX_STRIP * height * width]
+        strips = [
+            b for b in borders if b.height * b.width < min(MAX_STRIP * height * width, b.area / 0.3)
+        ]
         found |= {r.label for r in regions if any(_holds(b, r) for b in strips)}
     for r in regions:
         is_line = (r.width > 0.7 * width and r.height < 0.12 * r.width) or (
-            r.height > 0.9 * height and r.width < 0.05 * r.height
+            r.height > 0.98 * height and r.width < 0.05 * r.height
         )
         if is_line or _is_frame(r, regions, labels):
             found.add(r.label)
@@ -39,22 +41,29 @@ def _holds(outer: Region, inner: Region) -> bool:
     )
 
 
-def _is_border(r: Region, labels: NDArray[np.int32], is_flat: bool) -> bool:
-    """Tell what the picture's sides cut off: the table, a margin, a window's frame."""
+def _is_border(r: Region, labels: NDArray[np.int32]) -> bool:
+    """Tell what the picture's sides cut off: the table, a margin, a cell's lines, a grid."""
+    depth = max(1, round(0.015 * max(labels.shape)))
+    mask = labels == r.label
+    sides = (
+        mask[:depth],
+        mask.T[-depth:],
+        mask[-depth:],
+        mask.T[:depth],
+    )  # clockwise, from the top
+    contacts = [np.pad(side.any(axis=0), 1) for side in sides]
+    covers = [float(contact.mean()) for contact in contacts]
+    meetings = [np.count_nonzero(np.diff(c.astype(np.int8)) == 1) for c in contacts]
     height, width = labels.shape
-    edges = (r.top == 0) + (r.left == 0) + (r.bottom == height) + (r.right == width)
-    # In a photograph, what lies across a corner is the table; a drawing may be cut so.
-    if edges < 3 or not is_flat:
-        return edges >= 3 or (edges == 2 and not is_flat)
-    # A drawn digit that fills its picture meets the sides with the ends and bends of a stroke, and
-    # lies along one of them at most.
-    ends = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
-    contacts = [end == r.label for end in ends]
-    extents = (r.width, r.width, r.height, r.height)
-    along = sum(int(c.sum()) >= 0.5 * extent for c, extent in zip(contacts, extents, strict=True))
-    starts = [np.diff(np.pad(contact, 1).astype(np.int8)) == 1 for contact in contacts]
-    meetings = sum(int(np.count_nonzero(start)) for start in starts)
-    return along >= 2 or meetings > MAX_MEETINGS
+    corners = sum(
+        bool((labels[y, x] == r.label).any())
+        for y in (slice(0, 2), slice(-2, None))
+        for x in (slice(0, 2), slice(-2, None))
+    )
+    touches = [cover > 0 for cover in covers]
+    is_strip = any(covers[k] > 0.85 and not touches[k - 2] for k in range(4))
+    is_wedge = corners == 1 and sum(touches) == 2
+    return is_strip or is_wedge or corners >= 3 or min(meetings) >= 2
 
 
 def _is_frame(region: Region, regions: list[Region], labels: NDArray[np.int32]) -> bool:

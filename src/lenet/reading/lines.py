@@ -12,7 +12,7 @@ SLOPES = np.linspace(-0.1, 0.1, 41)
 """Rows per column that are tried."""
 MIN_COVER = 0.5
 """Share of the columns that a line's ink must cover, for one digit."""
-MARGIN = 0.1
+MARGIN = 0.02
 """A line begins and ends within this share of the width from the picture's sides."""
 CELL, BLOCK, GROUP = 4, 32, 3
 """Rows, columns and slopes that are looked at together before each is tried."""

@@ -15,7 +15,15 @@ from PIL import Image
 from lenet.reading.card import find_card
 from lenet.reading.foreign import find_foreign
 from lenet.reading.lines import remove_lines
-from lenet.reading.paper import MIN_CONTRAST, SMALL, Ink, find_ink, resize, resize_grey
+from lenet.reading.paper import (
+    MIN_CONTRAST,
+    Ink,
+    enlarge,
+    enlargement,
+    find_ink,
+    resize,
+    resize_grey,
+)
 from lenet.reading.regions import Grey, Mask, Region, dilate, label_regions, stroke_width
 
 SIDE = 28
@@ -44,33 +52,33 @@ class Normalized:
     """What each step made: its name and a grey picture (H, W) in [0, 1] or (H, W, 3)."""
 
 
-def pick_digit(ink: Ink) -> tuple[Mask, list[Region]]:
-    """Decide which pixels belong to the digit.
-
-    Returns:
-        (H, W) mask, and the regions taken, empty where there is no digit.
-    """
-    strength = ink.strength.copy()
-    is_small = max(strength.shape) <= SMALL
+def pick_digit(ink: Ink) -> Mask:
+    """Return the pixels (H, W) of the digit; none where there is no digit."""
+    height, width = ink.strength.shape
+    # Strokes, lines and specks are told apart by their width in pixels.
+    scale = enlargement(height, width)
+    strength = enlarge(ink.strength, scale)
     for _ in range(4):
-        peak = strongest(strength)
+        peak = strongest(strength[::scale, ::scale])
         if peak < max(MIN_CONTRAST, MIN_SIGMAS * ink.noise):
             break
-        mask = strength > max(0.3 * peak, 2.5 * ink.noise)
-        if not is_small:
-            mask = remove_lines(mask)
+        mask = remove_lines(strength > max(0.3 * peak, 2.5 * ink.noise))
         labels, regions = label_regions(mask, strength)
-        seeds = [r for r in regions if r.peak >= 0.5 * peak and r.area >= 4]
-        foreign = set() if is_small else find_foreign(regions, labels, ink.is_flat)
-        strong = [r for r in seeds if r.label not in foreign]
+        foreign = find_foreign(regions, labels, ink.is_flat)
+        others = [r for r in regions if r.label not in foreign]
+        strong = [
+            r
+            for r in others
+            if r.peak >= 0.5 * peak and r.area >= 4 * scale**2 and r.size >= 0.04 * max(mask.shape)
+        ]
         if strong:
-            others = [r for r in regions if r.label not in foreign]
-            taken = join(strong, others, mask.shape, is_small=is_small)
-            return np.isin(labels, [r.label for r in taken]), taken
+            taken = np.isin(labels, [r.label for r in join(strong, others, mask.shape)])
+            found: Mask = taken.reshape(height, scale, width, scale).any(axis=(1, 3))
+            return found
         # Only frames, corners and specks are this strong: look for something fainter.
         gone = np.isin(labels, [r.label for r in regions if r.peak >= 0.5 * peak])
         strength[dilate(gone.astype(np.float32), 2) > 0] = 0
-    return np.zeros(strength.shape, np.bool_), []
+    return np.zeros((height, width), np.bool_)
 
 
 def strongest(strength: Grey) -> float:
@@ -80,17 +88,13 @@ def strongest(strength: Grey) -> float:
     return float(np.median(values))
 
 
-def join(
-    strong: list[Region], others: list[Region], shape: tuple[int, ...], *, is_small: bool
-) -> list[Region]:
+def join(strong: list[Region], others: list[Region], shape: tuple[int, ...]) -> list[Region]:
     """Take the heaviest region and, again and again, what lies near enough to be part of it.
 
     Args:
         strong: Of which the heaviest is the digit's.
         others: What may join it, `strong` among them.
         shape: Of the picture.
-        is_small: The picture is a digit's, cropped, and has no room for a neighbour: however small
-            the pieces into which a faint stroke fell apart, they belong together.
     """
 
     def touches_edge(r: Region) -> bool:
@@ -105,7 +109,7 @@ def join(
     taken, rest = [main], [r for r in others if r.label != main.label]
     if not touches_edge(main):
         rest = [r for r in rest if not touches_edge(r)]
-    reach = max(shape) if is_small else 1.7 * main.size
+    reach = max(1.7 * main.size, 0.85 * max(shape))
     while True:
         box = bounding_box(taken)
         size = max(box[3] - box[1], box[2] - box[0])
@@ -114,7 +118,7 @@ def join(
             for r in rest
             if r.weight >= 0.02 * main.weight
             and max(r.top - box[3], box[1] - r.bottom, r.left - box[2], box[0] - r.right)
-            < 0.3 * size
+            < max(0.3 * size, 0.08 * max(shape))
             and max(box[3], r.bottom) - min(box[1], r.top) <= reach
             and max(box[2], r.right) - min(box[0], r.left) <= reach
         ]
@@ -220,8 +224,17 @@ def normalize(rgb: NDArray[Any], *, keep_steps: bool = False) -> Normalized:
     left, top, right, bottom = card or (0, 0, rgb.shape[1], rgb.shape[0])
     if card is not None:
         ink = find_ink(rgb[top:bottom, left:right])
-    mask, regions = pick_digit(ink)
-    image = to_mnist(ink.strength, mask) if regions else None
+    mask = pick_digit(ink)
+    image, box = None, None
+    if mask.any():
+        image = to_mnist(ink.strength, mask)
+        rows, columns = (np.nonzero(mask.any(axis=1 - axis))[0] for axis in (0, 1))
+        box = (
+            left + int(columns[0]),
+            top + int(rows[0]),
+            left + int(columns[-1]) + 1,
+            top + int(rows[-1]) + 1,
+        )
     steps: list[tuple[str, NDArray[Any]]] = []
     if keep_steps:
         size = right - left, bottom - top
@@ -234,10 +247,6 @@ def normalize(rgb: NDArray[Any], *, keep_steps: bool = False) -> Normalized:
         ]
         if image is not None:
             steps.append(("28x28", image.astype(np.float32) / 255))
-    box = bounding_box(regions) if regions else (0, 0, 0, 0)
     return Normalized(
-        image=image,
-        box=(box[0] + left, box[1] + top, box[2] + left, box[3] + top) if regions else None,
-        is_light_on_dark=ink.is_light_on_dark,
-        steps=tuple(steps),
+        image=image, box=box, is_light_on_dark=ink.is_light_on_dark, steps=tuple(steps)
     )

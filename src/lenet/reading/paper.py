@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lenet.reading.regions import Grey, Mask, box_mean, dilate, label_regions, smooth3
+from lenet.reading.regions import Grey, Mask, box_mean, dilate, label_regions, smooth3, stroke_width
 
 SMALL = 64
 """A picture this small, in pixels, is a drawing: its paper is one colour."""
+LEAST_SIDE = 72
 COARSE = 128
 """Longest side of the picture in which the paper is found."""
 REACH = 6
@@ -64,7 +65,7 @@ def find_paper(
     near = np.convolve(levels, np.ones(5, np.int64), mode="same")
     level = int(near.argmax())
     is_flat = bool(near[level] >= 0.5 * len(samples))
-    if is_flat or max(height, width) <= SMALL:
+    if is_flat or (of_writing and max(height, width) <= SMALL):
         if is_flat:
             paper = samples[np.abs(luminance - level) <= 3]
         else:
@@ -72,8 +73,18 @@ def find_paper(
         return np.median(paper, axis=0).reshape(1, 1, 3).astype(np.float32), None
     scale = min(1.0, (COARSE // 2 if of_writing else COARSE) / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    coarse = resize(rgb, size, Image.Resampling.BOX)
+    coarse = enlarge(resize(rgb, size, Image.Resampling.BOX), enlargement(height, width))
     return _fill(coarse, (_common_part if of_writing else _smooth_part)(coarse)), coarse
+
+
+def enlargement(height: int, width: int) -> int:
+    """Return by what whole factor a small picture is enlarged, so that strokes have an inside."""
+    return -(-LEAST_SIDE // max(height, width))
+
+
+def enlarge(values: NDArray[Any], scale: int) -> NDArray[Any]:
+    """Return (H, W, ...) with each pixel repeated `scale` times down and across."""
+    return values.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
 def _common_part(coarse: NDArray[Any]) -> Mask:
@@ -95,25 +106,54 @@ def _smooth_part(coarse: NDArray[Any]) -> Mask:
         for axis in (0, 1)
     ]
     edge = np.maximum(*slopes)
-    limit = max(2.5 * float(np.median(edge)), 0.2 * float(np.quantile(edge, 0.995)))
+    limit = max(6 * float(np.quantile(edge, 0.1)), 0.2 * float(np.quantile(edge, 0.995)))
+    height, width = edge.shape
     smooth: Mask = dilate((edge > limit).astype(np.float32), 1) == 0
     labels, regions = label_regions(smooth, np.ones(smooth.shape, np.float32))
     if not regions:
         return np.ones(smooth.shape, np.bool_)
     part = labels == max(regions, key=lambda r: r.area).label
-    for _ in range(2):
+    # Seen from the picture's sides, paper comes first more often than a thick digit's strokes.
+    rows, columns = np.arange(height), np.arange(width)
+    first = np.concatenate(
+        [
+            labels[rows, (labels > 0).argmax(axis=1)],
+            labels[rows, width - 1 - (labels[:, ::-1] > 0).argmax(axis=1)],
+            labels[(labels > 0).argmax(axis=0), columns],
+            labels[height - 1 - (labels[::-1] > 0).argmax(axis=0), columns],
+        ]
+    )
+    areas = np.bincount(labels.ravel())
+    for again in range(2):
         difference = np.abs(calm - _fill(calm, part)).max(axis=2)
         # What is far off is ink, or the table under the sheet.
         off = float(np.quantile(difference, 0.99))
-        part = smooth & (difference < max(0.3 * off, MIN_CONTRAST))
+        near = smooth & (difference < max(0.2 * off, MIN_CONTRAST))
+        # Pieces that are mostly near
+        mostly = np.bincount(labels[near], minlength=len(areas)) > 0.5 * areas
+        if again == 0:
+            mine = mostly[first].sum()
+            others = (first > 0).sum() - mine
+            far = smooth & (difference > 0.5 * off)
+            if others > mine > 0.05 * len(first) and far.sum() > 0.2 * near.sum():
+                difference = np.abs(calm - _fill(calm, far)).max(axis=2)
+                near = smooth & (difference < max(0.2 * off, MIN_CONTRAST))
+                mostly = np.bincount(labels[near], minlength=len(areas)) > 0.5 * areas
+        part = near & mostly[labels]
         if not part.any():
             return smooth
     # So is what lies along the picture's sides, in a hard shadow or under the sheet.
     sides = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     contact = np.bincount(sides, minlength=len(regions) + 1)
-    wide = np.nonzero(contact[1:] > 0.06 * len(sides))[0] + 1
-    everything: Mask = part | np.isin(labels, wide)
-    return everything
+    corners = labels[[0, 0, -1, -1], [0, -1, 0, -1]]
+    middle = labels[height // 4 : -(height // 4), width // 4 : -(width // 4)]
+    for r in regions:
+        if contact[r.label] <= 0.06 * len(sides):
+            continue
+        thick = stroke_width(labels == r.label) / max(height, width)
+        if thick > 0.12 or ((corners == r.label).sum() == 1 and r.label not in middle):
+            part = part | (labels == r.label)
+    return part
 
 
 def _fill(values: NDArray[Any], part: Mask) -> NDArray[Any]:
@@ -174,12 +214,11 @@ def find_ink(rgb: NDArray[Any], *, of_writing: bool = False) -> Ink:
     signed = rgb @ axis - level
     is_light = float(np.einsum("ij,ij,ij->", signed, signed, signed)) > 0
     strength = signed if is_light else -signed
-    if coarse is not None:
+    if coarse is not None and enlargement(height, width) == 1:
         strength = smooth3(strength)
     sample = strength[::3, ::3] if strength.size > 10_000 else strength
-    if of_writing:
-        # Ink may cover half of it, but is on one side alone.
-        sample = sample[sample <= 0]
+    # Ink may cover half of it, but is on one side alone.
+    sample = sample[sample <= 0]
     return Ink(
         strength=strength,
         noise=1.4826 * float(np.median(np.abs(sample))) if sample.size else 0.0,
