@@ -11,11 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lenet.reading.regions import Grey, Mask, box_mean, dilate, label_regions, smooth3, stroke_width
+from lenet.reading.regions import (
+    Grey,
+    Mask,
+    Region,
+    box_mean,
+    dilate,
+    label_regions,
+    smooth3,
+    stroke_width,
+)
 
 SMALL = 64
 """A picture this small, in pixels, is a drawing: its paper is one colour."""
 LEAST_SIDE = 72
+MAX_STROKE = 0.2
 COARSE = 128
 """Longest side of the picture in which the paper is found."""
 REACH = 6
@@ -106,54 +116,64 @@ def _smooth_part(coarse: NDArray[Any]) -> Mask:
         for axis in (0, 1)
     ]
     edge = np.maximum(*slopes)
+    # The calmest pixels show the grain, even where outlines fill the picture.
     limit = max(6 * float(np.quantile(edge, 0.1)), 0.2 * float(np.quantile(edge, 0.995)))
-    height, width = edge.shape
     smooth: Mask = dilate((edge > limit).astype(np.float32), 1) == 0
     labels, regions = label_regions(smooth, np.ones(smooth.shape, np.float32))
     if not regions:
         return np.ones(smooth.shape, np.bool_)
-    part = labels == max(regions, key=lambda r: r.area).label
-    # Seen from the picture's sides, paper comes first more often than a thick digit's strokes.
-    rows, columns = np.arange(height), np.arange(width)
-    first = np.concatenate(
-        [
-            labels[rows, (labels > 0).argmax(axis=1)],
-            labels[rows, width - 1 - (labels[:, ::-1] > 0).argmax(axis=1)],
-            labels[(labels > 0).argmax(axis=0), columns],
-            labels[height - 1 - (labels[::-1] > 0).argmax(axis=0), columns],
-        ]
-    )
+    near, far = _split(calm, labels, labels == max(regions, key=lambda r: r.area).label)
+    # The largest piece may be a thick stroke; but paper is what the picture's sides see first.
+    is_paper_far = _count_seen(smooth, far) > _count_seen(smooth, near)
+    if (
+        is_paper_far
+        and far.sum() > 0.2 * near.sum()
+        and stroke_width(near) < MAX_STROKE * max(near.shape)
+    ):
+        near = _split(calm, labels, far)[0]
+    part = _split(calm, labels, near)[0]
+    if not part.any():
+        return smooth
+    for r in regions:
+        if _is_beside(r, labels):
+            part |= labels == r.label
+    return part
+
+
+def _split(calm: NDArray[Any], labels: NDArray[np.int32], part: Mask) -> tuple[Mask, Mask]:
+    """Return what is about as bright as a part of a picture continued, and what is far off.
+
+    What is far off is ink, or the table under the sheet. Only smooth pieces are considered, and
+    those of which most is as bright.
+    """
+    difference = np.abs(calm - _fill(calm, part)).max(axis=2)
+    off = float(np.quantile(difference, 0.99))
+    near = (labels > 0) & (difference < max(0.2 * off, MIN_CONTRAST))
     areas = np.bincount(labels.ravel())
-    for again in range(2):
-        difference = np.abs(calm - _fill(calm, part)).max(axis=2)
-        # What is far off is ink, or the table under the sheet.
-        off = float(np.quantile(difference, 0.99))
-        near = smooth & (difference < max(0.2 * off, MIN_CONTRAST))
-        # Pieces that are mostly near
-        mostly = np.bincount(labels[near], minlength=len(areas)) > 0.5 * areas
-        if again == 0:
-            mine = mostly[first].sum()
-            others = (first > 0).sum() - mine
-            far = smooth & (difference > 0.5 * off)
-            if others > mine > 0.05 * len(first) and far.sum() > 0.2 * near.sum():
-                difference = np.abs(calm - _fill(calm, far)).max(axis=2)
-                near = smooth & (difference < max(0.2 * off, MIN_CONTRAST))
-                mostly = np.bincount(labels[near], minlength=len(areas)) > 0.5 * areas
-        part = near & mostly[labels]
-        if not part.any():
-            return smooth
-    # So is what lies along the picture's sides, in a hard shadow or under the sheet.
+    mostly = np.bincount(labels[near], minlength=len(areas)) > 0.5 * areas
+    return near & mostly[labels], (labels > 0) & (difference > 0.5 * off)
+
+
+def _count_seen(smooth: Mask, part: Mask) -> int:
+    """Count the rows and columns whose first smooth pixel, from either end, is of a part."""
+    count = 0
+    for turned, mask in ((smooth, part), (smooth.T, part.T)):
+        for step in (1, -1):
+            first = turned[:, ::step].argmax(axis=1)
+            count += int(mask[:, ::step][np.arange(len(first)), first].sum())
+    return count
+
+
+def _is_beside(r: Region, labels: NDArray[np.int32]) -> bool:
+    """Tell whether a piece along the picture's sides is paper in a hard shadow, or the table."""
+    height, width = labels.shape
     sides = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    contact = np.bincount(sides, minlength=len(regions) + 1)
+    if (sides == r.label).sum() <= 0.06 * len(sides):
+        return False
     corners = labels[[0, 0, -1, -1], [0, -1, 0, -1]]
     middle = labels[height // 4 : -(height // 4), width // 4 : -(width // 4)]
-    for r in regions:
-        if contact[r.label] <= 0.06 * len(sides):
-            continue
-        thick = stroke_width(labels == r.label) / max(height, width)
-        if thick > 0.12 or ((corners == r.label).sum() == 1 and r.label not in middle):
-            part = part | (labels == r.label)
-    return part
+    is_corner = (corners == r.label).sum() == 1 and r.label not in middle
+    return is_corner or stroke_width(labels == r.label) > 0.12 * max(height, width)
 
 
 def _fill(values: NDArray[Any], part: Mask) -> NDArray[Any]:
