@@ -103,7 +103,7 @@ def test_place_size_and_brightness_do_not_matter(
 ) -> None:
     side = round(150 * scale)
     ink = np.pad(draw_seven(side, width=max(2, round(8 * scale))), ((dy, 60 - dy), (dx, 60 - dx)))
-    dark = paper - contrast if paper - contrast >= 0 else min(1.0, paper + contrast)
+    dark = max(0.0, paper - contrast) if paper > 0.5 else min(1.0, paper + contrast)
     found = normalize(page(ink, paper=paper, dark=dark))
     assert difference(found.image, normalize(page(draw_seven(150, width=8))).image) < 0.05
 

@@ -12,7 +12,7 @@ SHARE = 0.3
 """Ink is stronger than this share of the strongest."""
 FULL = 0.95
 """Share of each side of its box that a card covers."""
-MIN_SIDE = 20
+MIN_SIDE = 36
 """Shortest side of a card, in pixels."""
 MIN_CONTENT = 0.15
 """Shortest longer side of what stands on a card, as a share of the card's shorter side."""
@@ -27,7 +27,7 @@ def find_card(ink: Ink) -> tuple[int, int, int, int] | None:
         Left, top, right, bottom of its inside, or None. Digits are no rectangles, and the holes
         in those that nearly are hold no strokes.
     """
-    if not ink.is_flat:
+    if not ink.is_flat or min(ink.strength.shape) < MIN_SIDE:
         return None
     mask: Mask = ink.strength > SHARE * float(ink.strength.max())
     labels, regions = label_regions(mask, ink.strength)

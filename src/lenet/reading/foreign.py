@@ -5,11 +5,16 @@ from numpy.typing import NDArray
 
 from lenet.reading.regions import Region
 
-MAX_MEETINGS = 5
-"""Most places in which a drawn digit meets the picture's sides; a grid does so in more."""
+CONTACT = 0.015
+"""What is this near to a side of the picture touches it, as a share of the longer one."""
+CORNERS = (slice(0, 2), slice(-2, None))
+FULL = 0.85
+"""Share of a side along which a margin or a cell's line lies."""
 MAX_STRIP = 0.35
 """Largest box of a table along the sheet, as a share of the picture; a larger one may hold the
 digit."""
+MIN_FILLED = 0.3
+"""Least share of its box that a table fills."""
 
 
 def find_foreign(regions: list[Region], labels: NDArray[np.int32], is_flat: bool) -> set[int]:
@@ -18,9 +23,12 @@ def find_foreign(regions: list[Region], labels: NDArray[np.int32], is_flat: bool
     borders = [r for r in regions if _is_border(r, labels)]
     found = {r.label for r in borders}
     if not is_flat:
-        # A patterned table has parts that meet no side; they are within its box.
+        # A patterned table has parts that meet no side; they are within its box. So is what a
+        # frame holds, but of a frame's box little is ink.
         strips = [
-            b for b in borders if b.height * b.width < min(MAX_STRIP * height * width, b.area / 0.3)
+            b
+            for b in borders
+            if b.height * b.width < min(MAX_STRIP * height * width, b.area / MIN_FILLED)
         ]
         found |= {r.label for r in regions if any(_holds(b, r) for b in strips)}
     for r in regions:
@@ -42,28 +50,27 @@ def _holds(outer: Region, inner: Region) -> bool:
 
 
 def _is_border(r: Region, labels: NDArray[np.int32]) -> bool:
-    """Tell what the picture's sides cut off: the table, a margin, a cell's lines, a grid."""
-    depth = max(1, round(0.015 * max(labels.shape)))
-    mask = labels == r.label
-    sides = (
-        mask[:depth],
-        mask.T[-depth:],
-        mask[-depth:],
-        mask.T[:depth],
-    )  # clockwise, from the top
-    contacts = [np.pad(side.any(axis=0), 1) for side in sides]
-    covers = [float(contact.mean()) for contact in contacts]
-    meetings = [np.count_nonzero(np.diff(c.astype(np.int8)) == 1) for c in contacts]
+    """Tell what the picture's sides cut off: the table, a margin, a cell's lines, a grid.
+
+    A digit that fills its picture meets all four sides too, but with the ends and bends of a
+    stroke.
+    """
     height, width = labels.shape
-    corners = sum(
-        bool((labels[y, x] == r.label).any())
-        for y in (slice(0, 2), slice(-2, None))
-        for x in (slice(0, 2), slice(-2, None))
+    depth = max(1, round(CONTACT * max(height, width)))
+    if min(r.top, r.left, height - r.bottom, width - r.right) >= depth:
+        return False
+    mask = labels == r.label
+    sides = (mask[:depth], mask.T[-depth:], mask[-depth:], mask.T[:depth])  # clockwise
+    contacts = [side.any(axis=0) for side in sides]
+    num_touched = sum(bool(contact.any()) for contact in contacts)
+    num_corners = sum(bool(mask[y, x].any()) for y in CORNERS for x in CORNERS)
+    is_strip = any(
+        bool(contact.mean() > FULL and not opposite.any())
+        for contact, opposite in zip(contacts, contacts[2:] + contacts[:2], strict=True)
     )
-    touches = [cover > 0 for cover in covers]
-    is_strip = any(covers[k] > 0.85 and not touches[k - 2] for k in range(4))
-    is_wedge = corners == 1 and sum(touches) == 2
-    return is_strip or is_wedge or corners >= 3 or min(meetings) >= 2
+    is_wedge = num_corners == 1 and num_touched == 2
+    starts = [np.count_nonzero(np.diff(np.pad(c, 1).astype(np.int8)) == 1) for c in contacts]
+    return is_strip or is_wedge or num_corners >= 3 or bool(min(starts) >= 2)
 
 
 def _is_frame(region: Region, regions: list[Region], labels: NDArray[np.int32]) -> bool:

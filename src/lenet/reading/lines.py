@@ -73,6 +73,9 @@ def _lines(mask: Mask, cover: float) -> Mask:
     """Return the pixels of nearly horizontal lines that nothing crosses."""
     width = mask.shape[1]
     found = np.zeros_like(mask)
+    margin = max(1, round(MARGIN * width))
+    if not (mask[:, :margin].any() and mask[:, -margin:].any()):
+        return found
     slopes = SLOPES[most_in_a_level(mask) >= cover * width]
     if not len(slopes):
         return found

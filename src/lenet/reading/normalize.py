@@ -30,6 +30,11 @@ SIDE = 28
 BOX = 20
 MIN_SIGMAS = 6.0
 """Least contrast of ink in standard deviations of the smoothed paper."""
+MIN_SIZE = 0.04
+"""Least size of a digit, as a share of the picture's longer side; smaller is a speck."""
+MAX_REACH, MIN_GAP = 0.85, 0.08
+"""However small the pieces into which a faint stroke fell apart, those may be joined that are
+together within so much of the picture's longer side, and apart by less than so much of it."""
 MIDDLE = 14.5
 """Where the centre of mass lies from the top and the left, in pixels: at the middle of the pixel
 of row and column 14, as in MNIST, and not at the middle of the image."""
@@ -69,12 +74,14 @@ def pick_digit(ink: Ink) -> Mask:
         strong = [
             r
             for r in others
-            if r.peak >= 0.5 * peak and r.area >= 4 * scale**2 and r.size >= 0.04 * max(mask.shape)
+            if r.peak >= 0.5 * peak
+            and r.area >= 4 * scale**2
+            and r.size >= MIN_SIZE * max(mask.shape)
         ]
         if strong:
             taken = np.isin(labels, [r.label for r in join(strong, others, mask.shape)])
-            found: Mask = taken.reshape(height, scale, width, scale).any(axis=(1, 3))
-            return found
+            blocks = taken.reshape(height, scale, width, scale)
+            return np.asarray(blocks.any(axis=(1, 3)))
         # Only frames, corners and specks are this strong: look for something fainter.
         gone = np.isin(labels, [r.label for r in regions if r.peak >= 0.5 * peak])
         strength[dilate(gone.astype(np.float32), 2) > 0] = 0
@@ -109,7 +116,7 @@ def join(strong: list[Region], others: list[Region], shape: tuple[int, ...]) -> 
     taken, rest = [main], [r for r in others if r.label != main.label]
     if not touches_edge(main):
         rest = [r for r in rest if not touches_edge(r)]
-    reach = max(1.7 * main.size, 0.85 * max(shape))
+    reach = max(1.7 * main.size, MAX_REACH * max(shape))
     while True:
         box = bounding_box(taken)
         size = max(box[3] - box[1], box[2] - box[0])
@@ -118,7 +125,7 @@ def join(strong: list[Region], others: list[Region], shape: tuple[int, ...]) -> 
             for r in rest
             if r.weight >= 0.02 * main.weight
             and max(r.top - box[3], box[1] - r.bottom, r.left - box[2], box[0] - r.right)
-            < max(0.3 * size, 0.08 * max(shape))
+            < max(0.3 * size, MIN_GAP * max(shape))
             and max(box[3], r.bottom) - min(box[1], r.top) <= reach
             and max(box[2], r.right) - min(box[0], r.left) <= reach
         ]

@@ -23,9 +23,14 @@ from lenet.reading.regions import (
 )
 
 SMALL = 64
-"""A picture this small, in pixels, is a drawing: its paper is one colour."""
+"""A picture of writing this small, in pixels, is a drawing: its paper is one colour."""
 LEAST_SIDE = 72
+"""A picture of a digit smaller than this, in pixels, is enlarged to find paper and strokes."""
 MAX_STROKE = 0.2
+"""Widest ink, on average, as a share of the picture's longer side; a sheet is wider."""
+SIDES, WIDE = 0.06, 0.12
+"""Share of the picture's outline that a piece of paper beside the sheet covers at least, and how
+wide a piece is on average that is no stroke, as a share of the longer side."""
 COARSE = 128
 """Longest side of the picture in which the paper is found."""
 REACH = 6
@@ -131,7 +136,7 @@ def _smooth_part(coarse: NDArray[Any]) -> Mask:
         and stroke_width(near) < MAX_STROKE * max(near.shape)
     ):
         near = _split(calm, labels, far)[0]
-    part = _split(calm, labels, near)[0]
+    part = _split(calm, labels, near)[0] if near.any() else near
     if not part.any():
         return smooth
     for r in regions:
@@ -146,7 +151,7 @@ def _split(calm: NDArray[Any], labels: NDArray[np.int32], part: Mask) -> tuple[M
     What is far off is ink, or the table under the sheet. Only smooth pieces are considered, and
     those of which most is as bright.
     """
-    difference = np.abs(calm - _fill(calm, part)).max(axis=2)
+    difference = np.abs(calm - _fill(calm, part, share_near=0)).max(axis=2)
     off = float(np.quantile(difference, 0.99))
     near = (labels > 0) & (difference < max(0.2 * off, MIN_CONTRAST))
     areas = np.bincount(labels.ravel())
@@ -168,22 +173,28 @@ def _is_beside(r: Region, labels: NDArray[np.int32]) -> bool:
     """Tell whether a piece along the picture's sides is paper in a hard shadow, or the table."""
     height, width = labels.shape
     sides = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    if (sides == r.label).sum() <= 0.06 * len(sides):
+    if (sides == r.label).sum() <= SIDES * len(sides):
         return False
     corners = labels[[0, 0, -1, -1], [0, -1, 0, -1]]
     middle = labels[height // 4 : -(height // 4), width // 4 : -(width // 4)]
     is_corner = (corners == r.label).sum() == 1 and r.label not in middle
-    return is_corner or stroke_width(labels == r.label) > 0.12 * max(height, width)
+    return is_corner or stroke_width(labels == r.label) > WIDE * max(height, width)
 
 
-def _fill(values: NDArray[Any], part: Mask) -> NDArray[Any]:
-    """Continue the values (H, W, 3) of a part smoothly over the rest."""
+def _fill(values: NDArray[Any], part: Mask, *, share_near: float = 1.0) -> NDArray[Any]:
+    """Continue the values (H, W, 3) of a part smoothly over the rest.
+
+    Args:
+        values: Of the picture.
+        part: (H, W), not empty.
+        share_near: Weight of the pixels within 6; those within 36 have a thousandth.
+    """
     height, width = part.shape
     weighted = np.concatenate([np.moveaxis(values, 2, 0), np.ones((1, height, width))])
     weighted = (weighted * part).astype(np.float32)  # (4, H, W): three colours, and the weight
     total = 1e-9 * weighted.mean(axis=(1, 2), keepdims=True)
     # Near by where there is anything near by; what is farther counts a thousandth as much.
-    for share, radii in ((1.0, (3, 3)), (1e-3, (12, 12, 12)), (1e-6, (COARSE // 3,))):
+    for share, radii in ((share_near, (3, 3)), (1e-3, (12, 12, 12)), (1e-6, (COARSE // 3,))):
         down, across = _smoother(height, radii), _smoother(width, radii)
         total = total + np.float32(share) * (down @ weighted @ across.T)
     return np.moveaxis(total[:3] / total[3], 0, 2)
