@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from scenes import KINDS, make_scene
 
-from lenet.reading.lines import SLOPES, most_in_a_level, remove_lines
+from lenet.reading.lines import remove_lines
 from lenet.reading.normalize import normalize
 from lenet.reading.paper import find_ink
 from lenet.reading.regions import box_mean, dilate, label_regions, stroke_width
@@ -224,24 +224,6 @@ def test_lines_are_removed_but_for_the_strokes_that_cross_them() -> None:
     assert remove_lines(mask).sum() <= expected.sum() + 40
     assert np.array_equal(remove_lines(mask.T), remove_lines(mask).T)
     assert np.array_equal(remove_lines(expected), expected)
-
-
-def test_no_level_of_a_slope_holds_more_than_its_bound() -> None:
-    rng = np.random.default_rng(3)
-    for height, width, share in ((1, 1, 1.0), (5, 300, 0.02), (90, 61, 0.3), (768, 700, 0.01)):
-        mask = rng.random((height, width)) < share
-        y, x = np.mgrid[0:height, 0:width]
-        mask |= np.abs(y - height / 2 - rng.uniform(-0.1, 0.1) * (x - width / 2)) < 1
-        most = most_in_a_level(mask)
-        rows, columns = np.nonzero(mask)
-        for slope, bound in zip(SLOPES, most, strict=True):
-            levels = (rows - slope * (columns - width / 2)).round()
-            assert np.unique(levels, return_counts=True)[1].max() <= bound
-    # It tells a line from a thick stroke.
-    assert most[np.abs(SLOPES) < 0.1].max() >= 0.9 * 700
-    stroke = np.zeros((768, 768), np.bool_)
-    stroke[200:500, 300:400] = True
-    assert most_in_a_level(stroke).max() < 0.3 * 768
 
 
 def test_regions_are_those_of_a_flood_fill() -> None:

@@ -2,15 +2,15 @@
 (() => {
   const SHARE = 0.3; // ink is stronger than this share of the strongest
   const FULL = 0.95; // share of each side of its box that a card covers
-  const MIN_SIDE = 20; // shortest side of a card, in pixels
+  const MIN_SIDE = 36; // shortest side of a card, in pixels
   const MIN_CONTENT = 0.15; // size of what stands on it, as a share of the card's shorter side
   const MAX_STROKE = 0.4; // widest stroke of that, as a share of its longer side
-  const { SMALL, grey, labelRegions, strokeWidth } = lenet;
+  const { grey, labelRegions, strokeWidth } = lenet;
 
   /** Find a filled rectangle with something written on it in the colour of the page, or null. */
   function findCard(ink) {
     const { width, height, data } = ink.strength;
-    if (!ink.isFlat || Math.max(width, height) <= SMALL) return null;
+    if (!ink.isFlat || Math.min(width, height) < MIN_SIDE) return null;
     let most = -Infinity;
     for (const value of data) if (value > most) most = value;
     const limit = Math.fround(SHARE * most);

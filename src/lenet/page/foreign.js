@@ -1,22 +1,27 @@
 /* What is no writing among the pieces of a picture, as reading/foreign.py. */
 (() => {
-  const MAX_MEETINGS = 5; // places in which a drawn digit meets the picture's sides
+  const CONTACT = 0.015; // what is this near to a side touches it, as a share of the longer one
+  const FULL = 0.85; // share of a side along which a margin or a cell's line lies
   const MAX_STRIP = 0.35; // box of a table along the sheet, as a share of the picture
+  const MIN_FILLED = 0.3; // share of its box that a table fills
   const { rint } = lenet;
 
   /** Return the labels of frames, dark corners and lines among regions. */
   function findForeign(regions, labels, width, height, isFlat) {
-    const borders = regions.filter((r) => isBorder(r, labels, width, height, isFlat));
+    const borders = regions.filter((r) => isBorder(r, labels, width, height));
     const found = new Set(borders.map((r) => r.label));
     if (!isFlat) {
-      // A patterned table has parts that meet no side; they are within its box.
-      const strips = borders.filter((b) => b.height * b.width < MAX_STRIP * height * width);
+      // A patterned table has parts that meet no side; they are within its box. So is what a
+      // frame holds, but of a frame's box little is ink.
+      const strips = borders.filter(
+        (b) => b.height * b.width < Math.min(MAX_STRIP * height * width, b.area / MIN_FILLED),
+      );
       for (const r of regions) if (strips.some((b) => holds(b, r))) found.add(r.label);
     }
     for (const r of regions) {
       const isLine =
         (r.width > 0.7 * width && r.height < 0.12 * r.width) ||
-        (r.height > 0.9 * height && r.width < 0.05 * r.height);
+        (r.height > 0.98 * height && r.width < 0.05 * r.height);
       if (isLine || isFrame(r, regions, labels, width)) found.add(r.label);
     }
     return found;
@@ -29,32 +34,31 @@
     );
   }
 
-  /** Tell what the picture's sides cut off: the table, a margin, a window's frame. */
-  function isBorder(region, labels, width, height, isFlat) {
-    const edges =
-      (region.top === 0) + (region.left === 0) + (region.bottom === height) + (region.right === width);
-    // In a photograph, what lies across a corner is the table; a drawing may be cut so.
-    if (edges < 3 || !isFlat) return edges >= 3 || (edges === 2 && !isFlat);
-    // A drawn digit that fills its picture meets the sides with the ends and bends of a stroke, and
-    // lies along one of them at most.
-    const sides = [
-      [0, 1, width, region.width],
-      [labels.length - width, 1, width, region.width],
-      [0, width, height, region.height],
-      [width - 1, width, height, region.height],
+  /**
+   * Tell what the picture's sides cut off: the table, a margin, a cell's lines, a grid. A digit that
+   * fills its picture meets all four sides too, but with the ends and bends of a stroke.
+   */
+  function isBorder(r, labels, width, height) {
+    const depth = Math.max(1, rint(CONTACT * Math.max(width, height)));
+    if (Math.min(r.top, r.left, height - r.bottom, width - r.right) >= depth) return false;
+    const has = (left, top, right, bottom) => count(r.label, labels, width, left, top, right, bottom) > 0;
+    const contacts = [
+      Array.from({ length: width }, (_, x) => has(x, 0, x + 1, depth)),
+      Array.from({ length: height }, (_, y) => has(width - depth, y, width, y + 1)),
+      Array.from({ length: width }, (_, x) => has(x, height - depth, x + 1, height)),
+      Array.from({ length: height }, (_, y) => has(0, y, depth, y + 1)),
     ];
-    let [along, meetings] = [0, 0];
-    for (const [start, step, count, extent] of sides) {
-      let [length, before] = [0, false];
-      for (let k = 0; k < count; k++) {
-        const here = labels[start + k * step] === region.label;
-        length += here;
-        meetings += here && !before;
-        before = here;
-      }
-      along += length >= 0.5 * extent;
-    }
-    return along >= 2 || meetings > MAX_MEETINGS;
+    const touches = contacts.map((contact) => contact.includes(true));
+    const isStrip = contacts.some(
+      (contact, k) => contact.filter(Boolean).length > FULL * contact.length && !touches[(k + 2) % 4],
+    );
+    const [right, bottom] = [Math.max(0, width - 2), Math.max(0, height - 2)];
+    const numCorners = [[0, 0], [right, 0], [0, bottom], [right, bottom]].filter(
+      ([x, y]) => has(x, y, Math.min(width, x + 2), Math.min(height, y + 2)),
+    ).length;
+    const isWedge = numCorners === 1 && touches.filter(Boolean).length === 2;
+    const starts = contacts.map((contact) => contact.filter((here, i) => here && !contact[i - 1]).length);
+    return isStrip || isWedge || numCorners >= 3 || Math.min(...starts) >= 2;
   }
 
   /** Tell a box drawn around something. */

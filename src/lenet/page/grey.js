@@ -70,6 +70,17 @@
     return result;
   }
 
+  /** Repeat each pixel `scale` times down and across. */
+  function enlarge({ width, height, data }, scale) {
+    const result = grey(scale * width, scale * height);
+    for (let y = 0, i = 0; y < result.height; y++) {
+      for (let x = 0; x < result.width; x++, i++) {
+        result.data[i] = data[Math.floor(y / scale) * width + Math.floor(x / scale)];
+      }
+    }
+    return result;
+  }
+
   /** Return the mean over (2 radius + 1)^2 pixels; at an edge, over those that are there. */
   function boxMean(image, radius) {
     const { width, height } = image;
@@ -147,6 +158,6 @@
   }
 
   Object.assign(lenet, {
-    blur, boxMean, dilate, grey, median, quantile, resize, rint, smooth3,
+    blur, boxMean, dilate, enlarge, grey, median, quantile, resize, rint, smooth3,
   });
 })();

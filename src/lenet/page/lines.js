@@ -1,7 +1,7 @@
 /* Ruled lines out of a mask of ink, sparing the strokes that cross them, as reading/lines.py. */
 (() => {
   const MIN_COVER = 0.5;
-  const MARGIN = 0.1;
+  const MARGIN = 0.02; // a line begins and ends this near to the picture's sides
   const SLOPES = Array.from({ length: 41 }, (_, i) => (i === 40 ? 0.1 : i * (0.2 / 40) - 0.1));
   const { rint } = lenet;
 
@@ -27,6 +27,9 @@
   function lines(mask, width, height, cover) {
     const found = new Uint8Array(mask.length);
     const runs = findRuns(mask, width, height);
+    const margin = Math.max(1, rint(MARGIN * width));
+    const hasInk = (ends) => ends.length > 0;
+    if (!runs.columns.slice(0, margin).some(hasInk) || !runs.columns.slice(-margin).some(hasInk)) return found;
     if (runs.count < cover * width) return found;
     const tilt = Math.trunc(0.05 * width) + 2;
     let best = 0;
@@ -47,7 +50,7 @@
           last = Math.max(last, x);
         }
       }
-      if (first > MARGIN * width || last < (1 - MARGIN) * width) continue;
+      if (first >= margin || last < width - margin) continue;
       erase(mask, width, height, found, bestSlope, top - tilt, bottom - tilt);
     }
     return found;

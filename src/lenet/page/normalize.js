@@ -2,31 +2,39 @@
 (() => {
   const BOX = 20;
   const MIN_SIGMAS = 6;
+  const MIN_SIZE = 0.04; // of a digit, as a share of the picture's longer side; smaller is a speck
+  const [MAX_REACH, MIN_GAP] = [0.85, 0.08]; // within which pieces are joined, as such shares
   const MIDDLE = 14.5; // where the centre of mass lies from the top and the left, as in MNIST
   const THIN = 2.2; // strokes thinner than this many pixels of the box are thickened to it
   const FINE = 3; // subpixels along each side of a pixel while a digit is fitted into its box
-  const { SIDE, SMALL, MIN_CONTRAST, dilate, grey, labelRegions, median, quantile, rint } = lenet;
+  const { SIDE, MIN_CONTRAST, dilate, enlarge, enlargement, grey, labelRegions, median, quantile, rint } = lenet;
 
-  /** Decide which pixels belong to the digit: {mask, regions}, no regions where there is none. */
+  /** Return the mask of the digit's pixels; empty where there is no digit. */
   function pickDigit(ink) {
-    const { width, height } = ink.strength;
-    const strength = grey(width, height, Float32Array.from(ink.strength.data));
-    const isSmall = Math.max(width, height) <= SMALL;
+    const given = ink.strength;
+    // Strokes, lines and specks are told apart by their width in pixels.
+    const scale = enlargement(given);
+    const strength = enlarge(given, scale);
+    const { width, height } = strength;
     for (let again = 0; again < 4; again++) {
-      const peak = strongest(strength);
+      const peak = strongest(strength.data.filter((_, i) => i % scale === 0 && Math.floor(i / width) % scale === 0));
       if (peak < Math.max(MIN_CONTRAST, MIN_SIGMAS * ink.noise)) break;
       const limit = Math.fround(Math.max(0.3 * peak, 2.5 * ink.noise));
-      let mask = new Uint8Array(width * height);
-      for (let i = 0; i < mask.length; i++) mask[i] = strength.data[i] > limit ? 1 : 0;
-      if (!isSmall) mask = lenet.removeLines(mask, width, height);
+      const mask = lenet.removeLines(Uint8Array.from(strength.data, (v) => (v > limit ? 1 : 0)), width, height);
       const { labels, regions } = labelRegions(mask, strength);
-      const seeds = regions.filter((r) => r.peak >= 0.5 * peak && r.area >= 4);
-      const foreign = isSmall ? new Set() : lenet.findForeign(regions, labels, width, height, ink.isFlat);
-      const strong = seeds.filter((r) => !foreign.has(r.label));
+      const foreign = lenet.findForeign(regions, labels, width, height, ink.isFlat);
+      const others = regions.filter((r) => !foreign.has(r.label));
+      const strong = others.filter(
+        (r) => r.peak >= 0.5 * peak && r.area >= 4 * scale ** 2 && r.size >= MIN_SIZE * Math.max(width, height),
+      );
       if (strong.length) {
-        const others = regions.filter((r) => !foreign.has(r.label));
-        const taken = join(strong, others, width, height, isSmall);
-        return { mask: maskOf(labels, taken), regions: taken };
+        const taken = maskOf(labels, join(strong, others, width, height));
+        const found = new Uint8Array(given.data.length);
+        taken.forEach((is, i) => {
+          const [y, x] = [Math.floor(i / width / scale), Math.floor((i % width) / scale)];
+          if (is) found[y * given.width + x] = 1;
+        });
+        return found;
       }
       // Only frames, corners and specks are this strong: look for something fainter.
       const gone = maskOf(labels, regions.filter((r) => r.peak >= 0.5 * peak));
@@ -35,7 +43,7 @@
         if (value > 0) strength.data[i] = 0;
       });
     }
-    return { mask: new Uint8Array(width * height), regions: [] };
+    return new Uint8Array(given.data.length);
   }
 
   /** Return the mask of regions. */
@@ -47,7 +55,7 @@
   }
 
   /** Return the strength of a stroke's middle: that of the strongest few pixels. */
-  function strongest({ data }) {
+  function strongest(data) {
     const count = Math.max(4, Math.floor(data.length / 20000));
     if (data.length <= count) return median(data);
     const top = new Float32Array(count).fill(-Infinity); // ascending
@@ -60,12 +68,8 @@
     return median(top);
   }
 
-  /**
-   * Take the heaviest region and, again and again, what lies near enough to be part of it.
-   * A small picture is a digit's, cropped, and has no room for a neighbour: however small the pieces
-   * into which a faint stroke fell apart, they belong together.
-   */
-  function join(strong, others, width, height, isSmall) {
+  /** Take the heaviest region and, again and again, what lies near enough to be part of it. */
+  function join(strong, others, width, height) {
     const touchesEdge = (r) => r.top === 0 || r.left === 0 || r.bottom === height || r.right === width;
     const heavier = (a, b) => (b.weight > a.weight ? b : a);
     // A neighbour's stroke reaches in from the edge, and is cut off there.
@@ -76,7 +80,8 @@
     const taken = [main];
     let rest = others.filter((r) => r.label !== main.label);
     if (!touchesEdge(main)) rest = rest.filter((r) => !touchesEdge(r));
-    const reach = isSmall ? Math.max(width, height) : 1.7 * main.size;
+    const side = Math.max(width, height);
+    const reach = Math.max(1.7 * main.size, MAX_REACH * side);
     for (;;) {
       const box = boundingBox(taken);
       const size = Math.max(box.bottom - box.top, box.right - box.left);
@@ -84,7 +89,7 @@
         const gap = Math.max(r.top - box.bottom, box.top - r.bottom, r.left - box.right, box.left - r.right);
         const both = boundingBox([...taken, r]);
         return (
-          r.weight >= 0.02 * main.weight && gap < 0.3 * size &&
+          r.weight >= 0.02 * main.weight && gap < Math.max(0.3 * size, MIN_GAP * side) &&
           both.bottom - both.top <= reach && both.right - both.left <= reach
         );
       });
@@ -188,7 +193,7 @@
 
   /**
    * Make a 28 x 28 digit of a picture of one digit.
-   * picture: {width, height, planes: three Float32Array in [0, 1], multiples of 1 / 255}.
+   * picture: {width, height, planes: three Float32Array in [0, 1]}.
    * Returns {image: 784 bytes or null where no digit was found, box, frame, isLightOnDark}.
    */
   function normalize(picture) {
@@ -196,10 +201,10 @@
     const card = lenet.findCard(ink);
     const { left, top } = card || { left: 0, top: 0 };
     if (card) ink = lenet.findInk(cutOut(picture, card));
-    const { mask, regions } = pickDigit(ink);
+    const mask = pickDigit(ink);
     const { isLightOnDark } = ink;
-    if (!regions.length) return { image: null, box: null, frame: null, isLightOnDark };
-    const found = boundingBox(regions);
+    if (!mask.includes(1)) return { image: null, box: null, frame: null, isLightOnDark };
+    const found = boundingBox(labelRegions(mask, ink.strength).regions);
     const { image, frame } = toMnist(ink.strength, mask, found);
     const box = {
       left: found.left + left, top: found.top + top, right: found.right + left, bottom: found.bottom + top,

@@ -1,9 +1,12 @@
 /* How far each pixel of a picture is from its paper, in even and uneven light, as reading/paper.py. */
 (() => {
-  const SMALL = 64;
+  const LEAST_SIDE = 72; // of a picture of a digit; a smaller one is enlarged to find paper and strokes
+  const MAX_STROKE = 0.2; // widest ink, on average, as a share of the longer side; a sheet is wider
+  const SIDES = 0.06; // share of the picture's outline that paper beside the sheet covers at least
+  const WIDE = 0.12; // average width of what is no stroke, as a share of the longer side
   const COARSE = 128;
   const MIN_CONTRAST = 0.04;
-  const { blur, boxMean, dilate, grey, median, quantile, resize, rint } = lenet;
+  const { blur, boxMean, dilate, enlarge, grey, median, quantile, resize, rint } = lenet;
 
   // A picture is {width, height, planes: three Float32Array in [0, 1]}; if all three are one and
   // the same, it is grey, and most loops need not be done three times.
@@ -34,25 +37,10 @@
     return { width, height, planes };
   }
 
-  /** Return the median of those chosen of bytes / 255, without sorting them. */
-  function medianOfBytes(values, isChosen = () => true) {
-    const counts = new Int32Array(256);
-    let count = 0;
-    for (let i = 0; i < values.length; i++) {
-      if (!isChosen(i)) continue;
-      counts[Math.round(values[i] * 255)]++;
-      count++;
-    }
-    const at = (rank) => {
-      let level = 0;
-      for (let seen = counts[0]; seen <= rank; seen += counts[level]) level++;
-      return Math.fround(level / 255);
-    };
-    const last = count - 1;
-    return (at(Math.floor(last / 2)) + at(Math.ceil(last / 2))) / 2;
-  }
+  /** Return by what whole factor a small picture is enlarged, so that strokes have an inside. */
+  const enlargement = ({ width, height }) => Math.ceil(LEAST_SIDE / Math.max(width, height));
 
-  /** Return the paper, coarsely, and whether it is one colour all over, as in a drawing. */
+  /** Return {paper, coarse}: the paper coarsely, and the coarse picture; null of a drawing, on one colour. */
   function findPaper(image) {
     const { width, height } = image;
     const samples = thin(image, Math.max(1, Math.floor(Math.max(width, height) / 256)));
@@ -69,30 +57,27 @@
       const near = levels[i] + levels[i + 1] + levels[i + 2] + levels[i + 3] + levels[i + 4];
       if (near > most) [level, most] = [i, near];
     }
-    const isFlat = most >= 0.5 * luminance.length;
-    if (isFlat || Math.max(width, height) <= SMALL) {
-      const isPaper = (i) => Math.abs(luminance[i] - level) <= 3;
-      const colours = isFlat
-        ? eachPlane(samples, (data) => Float32Array.of(medianOfBytes(data, isPaper)))
-        : eachPlane(image, (data) => Float32Array.of(medianOfBytes(border(image, data))));
-      return { paper: { width: 1, height: 1, planes: colours }, isFlat: true };
+    if (most >= 0.5 * luminance.length) {
+      const isPaper = (_, i) => Math.abs(luminance[i] - level) <= 3;
+      const planes = eachPlane(samples, (data) => Float32Array.of(median(data.filter(isPaper))));
+      return { paper: { width: 1, height: 1, planes }, coarse: null };
     }
     const scale = Math.min(1, COARSE / Math.max(width, height));
     const sides = [width, height].map((side) => Math.max(1, rint(side * scale)));
-    const coarse = resizeColour(image, ...sides, "box");
-    return { paper: fill(coarse, smoothPart(coarse)), isFlat: false };
-  }
-
-  function border({ width, height }, data) {
-    const values = [...data.subarray(0, width), ...data.subarray((height - 1) * width)];
-    for (let y = 0; y < height; y++) values.push(data[y * width], data[(y + 1) * width - 1]);
-    return values;
+    const small = resizeColour(image, ...sides, "box");
+    const times = enlargement(image);
+    const coarse = {
+      width: times * small.width,
+      height: times * small.height,
+      planes: eachPlane(small, (data) => enlarge(plane(small, data), times).data),
+    };
+    return { paper: fill(coarse, smoothPart(coarse)), coarse };
   }
 
   /** Return the largest smooth piece of a picture, and all that is smooth and as bright. */
   function smoothPart(coarse) {
     const { width, height } = coarse;
-    const calm = { ...coarse, planes: coarse.planes.map((d) => boxMean(plane(coarse, d), 1).data) };
+    const calm = { width, height, planes: eachPlane(coarse, (d) => boxMean(plane(coarse, d), 1).data) };
     const edge = new Float32Array(width * height);
     for (const data of calm.planes) {
       for (let y = 0, i = 0; y < height; y++) {
@@ -103,40 +88,94 @@
         }
       }
     }
-    const limit = Math.max(2.5 * median(edge), 0.2 * quantile(edge, 0.995));
+    // The calmest pixels show the grain, even where outlines fill the picture.
+    const limit = Math.max(6 * quantile(edge, 0.1), 0.2 * quantile(edge, 0.995));
     const sharp = dilate(plane(coarse, edge.map((e) => (e > limit ? 1 : 0))), 1).data;
     const smooth = Uint8Array.from(sharp, (value) => (value === 0 ? 1 : 0));
-    const ones = plane(coarse, new Float32Array(width * height).fill(1));
-    const { labels, regions } = lenet.labelRegions(smooth, ones);
+    const { labels, regions } = lenet.labelRegions(smooth, plane(coarse, new Float32Array(smooth)));
     if (!regions.length) return smooth.fill(1);
+    const maskOf = (label) => Uint8Array.from(labels, (here) => (here === label ? 1 : 0));
     const largest = regions.reduce((a, b) => (b.area > a.area ? b : a)).label;
-    let part = Uint8Array.from(labels, (label) => (label === largest ? 1 : 0));
-    for (let again = 0; again < 2; again++) {
-      const filled = fill(calm, part);
-      const difference = edge.map((_, i) =>
-        Math.max(...calm.planes.map((data, c) => Math.abs(data[i] - filled.planes[c][i]))),
-      );
-      // What is far off is ink, or the table under the sheet.
-      const limitOff = Math.max(0.3 * quantile(difference, 0.99), MIN_CONTRAST);
-      part = smooth.map((is, i) => (is && difference[i] < limitOff ? 1 : 0));
-      if (!part.includes(1)) return smooth;
+    let { near, far } = split(calm, labels, maskOf(largest));
+    // The largest piece may be a thick stroke; but paper is what the picture's sides see first.
+    const seen = firstSeen(smooth, width, height);
+    const isPaperFar = sum(seen.map((i) => far[i])) > sum(seen.map((i) => near[i]));
+    if (
+      isPaperFar && sum(far) > 0.2 * sum(near) &&
+      lenet.strokeWidth(near, width, height) < MAX_STROKE * Math.max(width, height)
+    ) near = split(calm, labels, far).near;
+    const part = near.includes(1) ? split(calm, labels, near).near : near;
+    if (!part.includes(1)) return smooth;
+    for (const { label } of regions) {
+      const mask = maskOf(label);
+      if (isBeside(mask, width, height)) mask.forEach((is, i) => { part[i] |= is; });
     }
-    // So is what lies along the picture's sides, in a hard shadow or under the sheet.
-    const contact = new Int32Array(regions.length + 1);
-    for (let x = 0; x < width; x++) {
-      contact[labels[x]]++;
-      contact[labels[(height - 1) * width + x]]++;
-    }
-    for (let y = 0; y < height; y++) {
-      contact[labels[y * width]]++;
-      contact[labels[(y + 1) * width - 1]]++;
-    }
-    const wide = 0.06 * 2 * (width + height);
-    return part.map((is, i) => (is || (labels[i] && contact[labels[i]] > wide) ? 1 : 0));
+    return part;
   }
 
-  /** Continue the values of a part smoothly over the rest. */
-  function fill(image, part) {
+  const sum = (values) => values.reduce((total, value) => total + value, 0);
+
+  /**
+   * Return what is about as bright as a part of a picture continued, {near}, and what is {far} off:
+   * ink, or the table under the sheet. Only smooth pieces are considered, and those of which most is
+   * as bright.
+   */
+  function split(calm, labels, part) {
+    const filled = fill(calm, part, 0);
+    const difference = Float32Array.from(part, (_, i) =>
+      Math.max(...calm.planes.map((data, c) => Math.abs(data[i] - filled.planes[c][i]))),
+    );
+    const off = quantile(difference, 0.99);
+    const limit = Math.max(0.2 * off, MIN_CONTRAST);
+    const areas = [];
+    const nearAreas = [];
+    labels.forEach((label, i) => {
+      areas[label] = (areas[label] || 0) + 1;
+      nearAreas[label] = (nearAreas[label] || 0) + (difference[i] < limit);
+    });
+    const choose = (is) => Uint8Array.from(labels, (label, i) => (label && is(label, difference[i]) ? 1 : 0));
+    return {
+      near: choose((label, value) => value < limit && nearAreas[label] > 0.5 * areas[label]),
+      far: choose((_, value) => value > 0.5 * off),
+    };
+  }
+
+  /** Return the places of the first smooth pixels of rows and columns, from either end. */
+  function firstSeen(smooth, width, height) {
+    const found = [];
+    const look = (start, step, length) => {
+      for (let k = 0, i = start; k < length; k++, i += step) if (smooth[i]) return found.push(i);
+      return 0;
+    };
+    for (let y = 0; y < height; y++) {
+      look(y * width, 1, width);
+      look((y + 1) * width - 1, -1, width);
+    }
+    for (let x = 0; x < width; x++) {
+      look(x, width, height);
+      look((height - 1) * width + x, -width, height);
+    }
+    return found;
+  }
+
+  /** Tell whether a piece along the picture's sides is paper in a hard shadow, or the table. */
+  function isBeside(mask, width, height) {
+    let contact = 0;
+    for (let x = 0; x < width; x++) contact += mask[x] + mask[(height - 1) * width + x];
+    for (let y = 0; y < height; y++) contact += mask[y * width] + mask[(y + 1) * width - 1];
+    if (contact <= SIDES * 2 * (width + height)) return false;
+    const corners = mask[0] + mask[width - 1] + mask[(height - 1) * width] + mask[mask.length - 1];
+    const [low, left] = [Math.floor(height / 4), Math.floor(width / 4)];
+    const isMiddle = (i) => {
+      const [y, x] = [Math.floor(i / width), i % width];
+      return y >= low && y < height - low && x >= left && x < width - left;
+    };
+    if (corners === 1 && !mask.some((is, i) => is && isMiddle(i))) return true;
+    return lenet.strokeWidth(mask, width, height) > WIDE * Math.max(width, height);
+  }
+
+  /** Continue the values of a part smoothly over the rest; `shareNear` weighs pixels within 6. */
+  function fill(image, part, shareNear = 1) {
     const weighted = [...image.planes, new Float32Array(part.length).fill(1)].map((data) =>
       plane(image, data.map((value, i) => value * part[i])),
     );
@@ -145,8 +184,8 @@
       const near = blur(data, 3).data;
       const far = blur(boxMean(data, 12), 12).data;
       const all = boxMean(data, Math.floor(COARSE / 3)).data;
-      const mean = data.data.reduce((sum, value) => sum + value, 0) / part.length;
-      return near.map((value, i) => value + 1e-3 * far[i] + 1e-6 * all[i] + 1e-9 * mean);
+      const mean = sum(data.data) / part.length;
+      return near.map((value, i) => shareNear * value + 1e-3 * far[i] + 1e-6 * all[i] + 1e-9 * mean);
     });
     const planes = totals.slice(0, 3).map((data) => data.map((value, i) => value / totals[3][i]));
     return { ...image, planes };
@@ -179,12 +218,10 @@
    */
   function findInk(image) {
     const { width, height } = image;
-    const { paper, isFlat } = findPaper(image);
+    const { paper, coarse } = findPaper(image);
     const stride = Math.max(1, Math.floor(Math.max(width, height) / 256));
     // A drawing's thin strokes would be lost in a coarse picture of it.
-    const seen = isFlat
-      ? thin(image, stride)
-      : resizeColour(image, paper.width, paper.height, "box");
+    const seen = coarse || thin(image, stride);
     let axis = principalAxis(scatterOf(seen.planes, paper.planes));
     const sign = Math.sign(axis.reduce((sum, x) => sum + x, 0)) || 1;
     axis = axis.map((x) => Math.fround((x * sign) / Math.sqrt(3)));
@@ -200,10 +237,12 @@
     const isLightOnDark = cubes > 0;
     if (!isLightOnDark) for (let i = 0; i < signed.length; i++) signed[i] = -signed[i];
     let strength = plane(image, signed);
-    if (!isFlat) strength = lenet.smooth3(strength);
+    if (coarse && enlargement(image) === 1) strength = lenet.smooth3(strength);
     const sample = strength.data.length > 10000 ? thinGrey(strength, 3) : strength.data;
-    const noise = 1.4826 * median(sample.map(Math.abs));
-    return { strength, noise, isFlat, isLightOnDark };
+    // Ink may cover half of it, but is on one side alone.
+    const below = sample.filter((value) => value <= 0);
+    const noise = below.length ? -1.4826 * median(below) : 0;
+    return { strength, noise, isFlat: !coarse, isLightOnDark };
   }
 
   /** Return the 3 x 3 mean products of what pixels differ from the paper. */
@@ -247,5 +286,5 @@
     return thin({ ...image, planes: [image.data] }, stride).planes[0];
   }
 
-  Object.assign(lenet, { MIN_CONTRAST, SMALL, findInk });
+  Object.assign(lenet, { MIN_CONTRAST, enlargement, findInk });
 })();

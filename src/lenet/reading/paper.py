@@ -176,7 +176,7 @@ def _is_beside(r: Region, labels: NDArray[np.int32]) -> bool:
     if (sides == r.label).sum() <= SIDES * len(sides):
         return False
     corners = labels[[0, 0, -1, -1], [0, -1, 0, -1]]
-    middle = labels[height // 4 : -(height // 4), width // 4 : -(width // 4)]
+    middle = labels[height // 4 : height - height // 4, width // 4 : width - width // 4]
     is_corner = (corners == r.label).sum() == 1 and r.label not in middle
     return is_corner or stroke_width(labels == r.label) > WIDE * max(height, width)
 
