@@ -26,77 +26,35 @@
   /** Return the pixels of nearly horizontal lines that nothing crosses. */
   function lines(mask, width, height, cover) {
     const found = new Uint8Array(mask.length);
-    const runs = findRuns(mask, width, height);
+    const pixels = []; // of ink: x, y
+    mask.forEach((is, i) => {
+      if (is) pixels.push([i % width, Math.floor(i / width)]);
+    });
     const margin = Math.max(1, rint(MARGIN * width));
-    const hasInk = (ends) => ends.length > 0;
-    if (!runs.columns.slice(0, margin).some(hasInk) || !runs.columns.slice(-margin).some(hasInk)) return found;
-    if (runs.count < cover * width) return found;
+    if (!pixels.some(([x]) => x < margin) || !pixels.some(([x]) => x >= width - margin)) return found;
     const tilt = Math.trunc(0.05 * width) + 2;
+    const levelOf = (slope, x, y) => rint(y - slope * (x - width / 2) + tilt);
     let best = 0;
     let bestSlope = 0;
+    let counts = [];
     for (const slope of SLOPES) {
-      const most = countLevels(runs, slope, tilt).reduce((top, count) => Math.max(top, count), 0);
-      if (most > best) [best, bestSlope] = [most, slope];
+      const levels = new Int32Array(height + 2 * tilt + 3);
+      for (const [x, y] of pixels) levels[levelOf(slope, x, y)]++;
+      const most = levels.reduce((top, count) => Math.max(top, count), 0);
+      if (most > best) [best, bestSlope, counts] = [most, slope, levels];
     }
-    if (best < cover * width) return found;
-    for (const [top, bottom] of bands(countLevels(runs, bestSlope, tilt), width, cover)) {
+    for (const [top, bottom] of bands(counts, width, cover)) {
       let [first, last] = [Infinity, -Infinity];
-      for (let x = 0; x < width; x++) {
-        for (let y = 0; y < height; y++) {
-          if (!mask[y * width + x]) continue;
-          const level = rint(y - bestSlope * (x - width / 2) + tilt);
-          if (level < top || level > bottom) continue;
-          first = Math.min(first, x);
-          last = Math.max(last, x);
-        }
+      for (const [x, y] of pixels) {
+        const level = levelOf(bestSlope, x, y);
+        if (level < top || level > bottom) continue;
+        first = Math.min(first, x);
+        last = Math.max(last, x);
       }
       if (first >= margin || last < width - margin) continue;
       erase(mask, width, height, found, bestSlope, top - tilt, bottom - tilt);
     }
     return found;
-  }
-
-  /** Return the runs of ink in the columns: in each, row after row, first and one past the last. */
-  function findRuns(mask, width, height) {
-    const columns = [];
-    let count = 0;
-    for (let x = 0; x < width; x++) {
-      const ends = [];
-      let was = 0;
-      for (let y = 0, i = x; y < height; y++, i += width) {
-        count += mask[i];
-        if (mask[i] !== was) ends.push(y);
-        was = mask[i];
-      }
-      if (was) ends.push(height);
-      columns.push(ends);
-    }
-    return { columns, count, height };
-  }
-
-  /** Return how many pixels of ink lie at each level over lines of a slope. */
-  function countLevels({ columns, height }, slope, tilt) {
-    const steps = new Int32Array(height + 2 * tilt + 3);
-    columns.forEach((ends, x) => {
-      const drop = slope * (x - columns.length / 2);
-      const level = (y) => rint(y - drop + tilt);
-      const part = drop - Math.floor(drop);
-      // Halfway between two levels, rounding to even may put two pixels on one.
-      const isHalf = Math.abs(part - 0.5) < 1e-9;
-      for (let k = 0; k < ends.length; k += 2) {
-        if (isHalf) {
-          for (let y = ends[k]; y < ends[k + 1]; y++) {
-            steps[level(y)]++;
-            steps[level(y) + 1]--;
-          }
-        } else {
-          steps[level(ends[k])]++;
-          steps[level(ends[k + 1] - 1) + 1]--;
-        }
-      }
-    });
-    for (let i = 1; i < steps.length; i++) steps[i] += steps[i - 1];
-    return steps;
   }
 
   /** Return the first and last level of each line: a peak, and what belongs to its thickness. */

@@ -54,18 +54,10 @@
     return mask;
   }
 
-  /** Return the strength of a stroke's middle: that of the strongest few pixels. */
-  function strongest(data) {
-    const count = Math.max(4, Math.floor(data.length / 20000));
-    if (data.length <= count) return median(data);
-    const top = new Float32Array(count).fill(-Infinity); // ascending
-    for (const value of data) {
-      if (value <= top[0]) continue;
-      let i = 1;
-      for (; i < count && top[i] < value; i++) top[i - 1] = top[i];
-      top[i - 1] = value;
-    }
-    return median(top);
+  /** Return the strength of a stroke's middle: the median of the strongest few pixels. */
+  function strongest(values) {
+    const count = Math.max(4, Math.floor(values.length / 20000));
+    return median(new Float32Array(values).sort().subarray(-count));
   }
 
   /** Take the heaviest region and, again and again, what lies near enough to be part of it. */

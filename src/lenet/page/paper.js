@@ -45,11 +45,10 @@
     const { width, height } = image;
     const samples = thin(image, Math.max(1, Math.floor(Math.max(width, height) / 256)));
     const [red, green, blue] = samples.planes;
-    const isSame = isGrey(samples.planes);
     const luminance = new Float32Array(red.length);
     const levels = new Int32Array(260); // two more on each side, for the sums of five below
     for (let i = 0; i < red.length; i++) {
-      luminance[i] = Math.fround(isSame ? red[i] : (red[i] + green[i] + blue[i]) / 3) * 255;
+      luminance[i] = ((red[i] + green[i] + blue[i]) / 3) * 255;
       levels[rint(luminance[i]) + 2]++;
     }
     let [level, most] = [0, -1];
@@ -191,25 +190,16 @@
     return { ...image, planes };
   }
 
-  /** Return the eigenvector of the largest eigenvalue of a symmetric 3 x 3, by Jacobi's rotations. */
+  /** Return the eigenvector of the largest eigenvalue of a symmetric 3 x 3, by a high power of it. */
   function principalAxis(matrix) {
-    const a = matrix.map((row) => [...row]);
-    const v = [[1, 0, 0], [0, 1, 0], [0, 0, 1]];
-    for (let sweep = 0; sweep < 30; sweep++) {
-      for (const [p, q] of [[0, 1], [0, 2], [1, 2]]) {
-        if (a[p][q] === 0) continue;
-        const angle = 0.5 * Math.atan2(2 * a[p][q], a[p][p] - a[q][q]);
-        const [c, s] = [Math.cos(angle), Math.sin(angle)];
-        for (const m of [a, v]) {
-          for (const row of m) [row[p], row[q]] = [c * row[p] + s * row[q], c * row[q] - s * row[p]];
-        }
-        for (let k = 0; k < 3; k++) {
-          [a[p][k], a[q][k]] = [c * a[p][k] + s * a[q][k], c * a[q][k] - s * a[p][k]];
-        }
-      }
+    let power = matrix;
+    for (let again = 0; again < 30; again++) {
+      const trace = power[0][0] + power[1][1] + power[2][2];
+      power = power.map((row) => power.map((other) => sum(row.map((v, k) => v * other[k])) / trace ** 2));
     }
-    const top = [0, 1, 2].reduce((best, k) => (a[k][k] > a[best][best] ? k : best), 0);
-    return v.map((row) => row[top]);
+    const column = power.reduce((best, row, k) => (row[k] > best[1] ? [row, row[k]] : best), [null, -1])[0];
+    const length = Math.hypot(...column);
+    return column.map((v) => v / length);
   }
 
   /**
@@ -238,7 +228,7 @@
     if (!isLightOnDark) for (let i = 0; i < signed.length; i++) signed[i] = -signed[i];
     let strength = plane(image, signed);
     if (coarse && enlargement(image) === 1) strength = lenet.smooth3(strength);
-    const sample = strength.data.length > 10000 ? thinGrey(strength, 3) : strength.data;
+    const sample = strength.data.length > 10000 ? thin({ width, height, planes: [strength.data] }, 3).planes[0] : strength.data;
     // Ink may cover half of it, but is on one side alone.
     const below = sample.filter((value) => value <= 0);
     const noise = below.length ? -1.4826 * median(below) : 0;
@@ -248,43 +238,12 @@
   /** Return the 3 x 3 mean products of what pixels differ from the paper. */
   function scatterOf(planes, paper) {
     const isOne = paper[0].length === 1;
-    if (isGrey(planes) && isGrey(paper)) {
-      let sum = 0;
-      for (let i = 0; i < planes[0].length; i++) sum += (planes[0][i] - paper[0][isOne ? 0 : i]) ** 2;
-      const value = sum / planes[0].length + 1e-6;
-      return [1, 2, 3].map(() => [value, value, value]);
-    }
-    const sums = new Float64Array(6);
-    for (let i = 0; i < planes[0].length; i++) {
-      const k = isOne ? 0 : i;
-      const r = planes[0][i] - paper[0][k];
-      const g = planes[1][i] - paper[1][k];
-      const b = planes[2][i] - paper[2][k];
-      sums[0] += r * r;
-      sums[1] += r * g;
-      sums[2] += r * b;
-      sums[3] += g * g;
-      sums[4] += g * b;
-      sums[5] += b * b;
-    }
+    const off = planes.map((data, c) => data.map((value, i) => value - paper[c][isOne ? 0 : i]));
     // Lightness counts a little in any case, so that a grey picture has one answer.
-    const [rr, rg, rb, gg, gb, bb] = sums.map((sum) => sum / planes[0].length + 1e-6);
-    return [[rr, rg, rb], [rg, gg, gb], [rb, gb, bb]];
+    return off.map((a) => off.map((b) => a.reduce((total, v, i) => total + v * b[i], 0) / a.length + 1e-6));
   }
 
-  function along([red, green, blue], [r, g, b]) {
-    const found = new Float32Array(red.length);
-    if (red === green && green === blue) {
-      for (let i = 0; i < red.length; i++) found[i] = red[i] * (r + g + b);
-    } else {
-      for (let i = 0; i < red.length; i++) found[i] = red[i] * r + green[i] * g + blue[i] * b;
-    }
-    return found;
-  }
-
-  function thinGrey(image, stride) {
-    return thin({ ...image, planes: [image.data] }, stride).planes[0];
-  }
+  const along = ([red, green, blue], [r, g, b]) => red.map((v, i) => v * r + green[i] * g + blue[i] * b);
 
   Object.assign(lenet, { MIN_CONTRAST, enlargement, findInk });
 })();
