@@ -11,19 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lenet.reading.regions import (
-    Grey,
-    Mask,
-    Region,
-    box_mean,
-    dilate,
-    label_regions,
-    smooth3,
-    stroke_width,
-)
+from lenet.reading.regions import Grey, Mask, Region, dilate, label_regions, smooth3, stroke_width
 
 SMALL = 64
-"""A picture of writing this small, in pixels, is a drawing: its paper is one colour."""
+"""A picture of writing this small, in pixels, has no ruled lines."""
 LEAST_SIDE = 72
 """A picture of a digit smaller than this, in pixels, is enlarged to find paper and strokes."""
 MAX_STROKE = 0.2
@@ -80,12 +71,9 @@ def find_paper(
     near = np.convolve(levels, np.ones(5, np.int64), mode="same")
     level = int(near.argmax())
     is_flat = bool(near[level] >= 0.5 * len(samples))
-    if is_flat or (of_writing and max(height, width) <= SMALL):
-        if is_flat:
-            paper = samples[np.abs(luminance - level) <= 3]
-        else:
-            paper = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])
-        return np.median(paper, axis=0).reshape(1, 1, 3).astype(np.float32), None
+    if is_flat:
+        paper = np.median(samples[np.abs(luminance - level) <= 3], axis=0)
+        return paper.reshape(1, 1, 3).astype(np.float32), None
     scale = min(1.0, (COARSE // 2 if of_writing else COARSE) / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     coarse = enlarge(resize(rgb, size, Image.Resampling.BOX), enlargement(height, width))
@@ -115,7 +103,7 @@ def _common_part(coarse: NDArray[Any]) -> Mask:
 
 def _smooth_part(coarse: NDArray[Any]) -> Mask:
     """Return the largest smooth piece of a picture, and all that is smooth and as bright."""
-    calm = box_mean(coarse, 1)
+    calm = np.moveaxis(_box_means(np.moveaxis(coarse, 2, 0), 1), 0, 2)
     slopes = [
         np.abs(np.diff(calm, axis=axis, append=calm.take([-1], axis))).max(axis=2)
         for axis in (0, 1)
@@ -189,22 +177,30 @@ def _fill(values: NDArray[Any], part: Mask, *, share_near: float = 1.0) -> NDArr
         part: (H, W), not empty.
         share_near: Weight of the pixels within 6; those within 36 have a thousandth.
     """
-    height, width = part.shape
-    weighted = np.concatenate([np.moveaxis(values, 2, 0), np.ones((1, height, width))])
+    weighted = np.concatenate([np.moveaxis(values, 2, 0), np.ones((1, *part.shape))])
     weighted = (weighted * part).astype(np.float32)  # (4, H, W): three colours, and the weight
     total = 1e-9 * weighted.mean(axis=(1, 2), keepdims=True)
     # Near by where there is anything near by; what is farther counts a thousandth as much.
     for share, radii in ((share_near, (3, 3)), (1e-3, (12, 12, 12)), (1e-6, (COARSE // 3,))):
-        down, across = _smoother(height, radii), _smoother(width, radii)
-        total = total + np.float32(share) * (down @ weighted @ across.T)
+        total = total + np.float32(share) * _box_means(weighted, *radii)
     return np.moveaxis(total[:3] / total[3], 0, 2)
+
+
+def _box_means(planes: NDArray[Any], *radii: int) -> NDArray[Any]:
+    """Return (C, H, W) with each pixel the mean over (2 radius + 1)^2 of them, radius by radius.
+
+    At an edge it is the mean over those that are there.
+    """
+    down, across = (_smoother(length, radii) for length in planes.shape[1:])
+    result: NDArray[Any] = down @ planes @ across.T
+    return result
 
 
 @lru_cache(maxsize=256)
 def _smoother(length: int, radii: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return the (length, length) matrix that takes box means of these radii, one by one.
+    """Return the (length, length) matrix that takes box means of these radii along one axis.
 
-    A product with it is `box_mean` along one axis, and several times as fast at these sizes.
+    At these sizes a product with it is several times as fast as running sums.
     """
     apart = np.abs(np.subtract.outer(np.arange(length), np.arange(length)))
     result = np.eye(length)

@@ -48,28 +48,6 @@ class Region:
         return max(self.height, self.width)
 
 
-def box_mean(values: Grey, radius: int) -> Grey:
-    """Return the mean over (2 radius + 1)^2 pixels; at an edge, over those that are there.
-
-    Args:
-        values: (H, W) or (H, W, C).
-        radius: In pixels.
-    """
-    for axis in (0, 1):
-        length = values.shape[axis]
-        sums = np.zeros((*values.shape[:axis], length + 1, *values.shape[axis + 1 :]), np.float64)
-        np.cumsum(
-            values, axis=axis, dtype=np.float64, out=sums[(slice(None),) * axis + (slice(1, None),)]
-        )
-        high = np.minimum(np.arange(length) + radius + 1, length)
-        low = np.maximum(np.arange(length) - radius, 0)
-        shape = [1] * values.ndim
-        shape[axis] = length
-        total = np.take(sums, high, axis) - np.take(sums, low, axis)
-        values = (total * (1 / (high - low)).reshape(shape)).astype(np.float32)
-    return values
-
-
 def smooth3(values: Grey) -> Grey:
     """Return (H, W) values weighted 1, 2, 1 with their neighbours along each axis."""
     padded = np.pad(values, 1, mode="edge")
