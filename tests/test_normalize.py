@@ -147,12 +147,12 @@ def test_a_crooked_frame_is_left_out() -> None:
     assert difference(normalize(page(np.asarray(image) / np.float32(255))).image, expected) < 0.01
 
 
-def draw_nine(side: int = 220) -> Array:
-    """A thick 9 that meets three sides of its picture with the bends and the end of its stroke."""
+def draw_nine(side: int = 220, *, width: int = 24) -> Array:
+    """A 9 that meets three sides of its picture with the bends and the end of its stroke."""
     image = Image.new("L", (side, side))
     pen = ImageDraw.Draw(image)
-    pen.ellipse((0, 0, 0.6 * side, 0.5 * side), outline=255, width=24)
-    pen.line([(0.56 * side, 0.25 * side), (0.3 * side, side)], fill=255, width=24)
+    pen.ellipse((0, 0, 0.6 * side, 0.5 * side), outline=255, width=width)
+    pen.line([(0.56 * side, 0.25 * side), (0.3 * side, side)], fill=255, width=width)
     return np.asarray(image, dtype=np.float32) / 255
 
 
@@ -166,6 +166,68 @@ def test_a_drawn_digit_may_meet_three_sides_and_a_margin_or_lattice_may_not() ->
     y, x = np.mgrid[:200, :200]
     lattice = ((y + x) % 40 < 3) | ((y - x) % 40 < 3)
     assert normalize(page(lattice.astype(np.float32))).image is None
+
+
+def shoot(ink: Array, rng: np.random.Generator, *, dark: float = 0.25) -> Array:
+    """A photograph of ink: light from one corner, and grain."""
+    y, x = np.mgrid[: ink.shape[0], : ink.shape[1]] / max(ink.shape)
+    paper = (0.75 + 0.12 * x - 0.1 * y)[:, :, None]
+    grain = rng.normal(scale=0.01, size=(*ink.shape, 1))
+    scene = paper + (dark - paper) * ink[:, :, None] + grain + np.zeros(3)
+    return scene.clip(0, 1).astype(np.float32)
+
+
+@pytest.mark.parametrize("side", [32, 48, 64, 100])
+@pytest.mark.parametrize("sides", ["", "l", "lt", "ltrb"])
+def test_a_cell_is_read_without_its_lines_at_any_size(side: int, sides: str) -> None:
+    rng = np.random.default_rng(side)
+    cell = np.zeros((400, 400), np.float32)
+    for name, place in zip(
+        "ltrb", (np.s_[:, :14], np.s_[:14], np.s_[:, -14:], np.s_[-14:]), strict=True
+    ):
+        cell[place] = name in sides
+    full = np.maximum(cell, draw_seven(400, width=36))
+    empty, full = (
+        np.asarray(Image.fromarray(ink).resize((side, side), Image.Resampling.LANCZOS))
+        for ink in (cell, full)
+    )
+    assert normalize(shoot(empty, rng)).image is None
+    expected = normalize(page(draw_seven(400, width=36))).image
+    assert difference(normalize(shoot(full, rng)).image, expected) < 0.06
+
+
+@pytest.mark.parametrize("width", [10, 24, 40])
+def test_a_digit_cut_to_its_bounding_box_is_whole(width: int) -> None:
+    nine = draw_nine(width=width)
+    rows, columns = (np.nonzero(nine.any(axis=1 - axis))[0] for axis in (0, 1))
+    tight = nine[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    expected = normalize(page(np.pad(nine, 30))).image
+    rng = np.random.default_rng(0)
+    for scene in (page(tight), page(tight, paper=0.1, dark=0.9), shoot(tight, rng)):
+        assert difference(normalize(scene).image, expected) < 0.03
+
+
+@pytest.mark.parametrize("share", [0.84, 0.95])
+@pytest.mark.parametrize("width", [3, 10])
+def test_a_long_straight_stem_is_no_ruled_line(share: float, width: int) -> None:
+    image = Image.new("L", (400, 400))
+    pen = ImageDraw.Draw(image)
+    top, bottom = round(200 - 200 * share), round(200 + 200 * share)
+    pen.line([(200, top), (200, bottom)], fill=255, width=width)
+    one = normalize(page(np.asarray(image, np.float32) / 255))
+    pen.ellipse((40, top, 200, top + 160), outline=255, width=width)
+    nine = normalize(page(np.asarray(image, np.float32) / 255))
+    for found in (one, nine):
+        assert found.box is not None
+        assert abs(found.box[1] - top) <= 2
+        assert abs(found.box[3] - bottom) <= 2
+
+
+def test_a_faint_digit_in_a_small_shaded_crop_is_found() -> None:
+    ink = draw_seven(400, width=30)
+    small = np.asarray(Image.fromarray(ink).resize((48, 48), Image.Resampling.BOX))
+    found = normalize(shoot(small, np.random.default_rng(1), dark=0.6)).image
+    assert difference(found, normalize(page(ink)).image) < 0.08
 
 
 def test_a_faint_stroke_in_pieces_is_one_digit_in_a_small_picture() -> None:

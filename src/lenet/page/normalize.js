@@ -38,7 +38,7 @@
       }
       // Only frames, corners and specks are this strong: look for something fainter.
       const gone = maskOf(labels, regions.filter((r) => r.peak >= 0.5 * peak));
-      const near = dilate(grey(width, height, new Float32Array(gone)), 2);
+      const near = dilate(grey(width, height, new Float32Array(gone)), 2 * scale);
       near.data.forEach((value, i) => {
         if (value > 0) strength.data[i] = 0;
       });

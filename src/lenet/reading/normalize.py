@@ -84,7 +84,7 @@ def pick_digit(ink: Ink) -> Mask:
             return np.asarray(blocks.any(axis=(1, 3)))
         # Only frames, corners and specks are this strong: look for something fainter.
         gone = np.isin(labels, [r.label for r in regions if r.peak >= 0.5 * peak])
-        strength[dilate(gone.astype(np.float32), 2) > 0] = 0
+        strength[dilate(gone.astype(np.float32), 2 * scale) > 0] = 0
     return np.zeros((height, width), np.bool_)
 
 
