@@ -1,7 +1,7 @@
 /* Ruled lines out of a mask of ink, sparing the strokes that cross them, as reading/lines.py. */
 (() => {
   const MIN_COVER = 0.5;
-  const MARGIN = 0.02; // a line begins and ends this near to the picture's sides
+  const MARGIN = 0.01; // a line begins and ends this near to the picture's sides
   const SLOPES = Array.from({ length: 41 }, (_, i) => (i === 40 ? 0.1 : i * (0.2 / 40) - 0.1));
   const { rint } = lenet;
 

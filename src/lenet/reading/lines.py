@@ -9,7 +9,7 @@ SLOPES = np.linspace(-0.1, 0.1, 41)
 """Rows per column that are tried."""
 MIN_COVER = 0.5
 """Share of the columns that a line's ink must cover, for one digit."""
-MARGIN = 0.02
+MARGIN = 0.01
 """A line begins and ends within this share of the width from the picture's sides."""
 PRESENT = 0.85
 """Share of the columns in which a line under writing is seen; feet of digits are seen in fewer."""

@@ -32,6 +32,9 @@ MIN_SIGMAS = 6.0
 """Least contrast of ink in standard deviations of the smoothed paper."""
 MIN_SIZE = 0.04
 """Least size of a digit, as a share of the picture's longer side; smaller is a speck."""
+ASIDE = 0.15
+"""What reaches no farther from a side of the picture, as a share of its height or width, is what
+is left of a line or a table there."""
 MAX_REACH, MIN_GAP = 0.85, 0.08
 """However small the pieces into which a faint stroke fell apart, those may be joined that are
 together within so much of the picture's longer side, and apart by less than so much of it."""
@@ -77,6 +80,7 @@ def pick_digit(ink: Ink) -> Mask:
             if r.peak >= 0.5 * peak
             and r.area >= 4 * scale**2
             and r.size >= MIN_SIZE * max(mask.shape)
+            and not _is_aside(r, mask.shape)
         ]
         if strong:
             taken = np.isin(labels, [r.label for r in join(strong, others, mask.shape)])
@@ -134,6 +138,13 @@ def join(strong: list[Region], others: list[Region], shape: tuple[int, ...]) -> 
         taken += near
         labels = {r.label for r in near}
         rest = [r for r in rest if r.label not in labels]
+
+
+def _is_aside(r: Region, shape: tuple[int, ...]) -> bool:
+    """Tell whether a region lies all along one side of a picture of this shape."""
+    height, width = shape
+    nearest = min(r.bottom / height, r.right / width, 1 - r.top / height, 1 - r.left / width)
+    return nearest < ASIDE
 
 
 def bounding_box(regions: list[Region]) -> tuple[int, int, int, int]:
