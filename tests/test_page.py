@@ -69,8 +69,8 @@ def draw_pictures() -> list[Image.Image]:
 
 
 def draw_oddities() -> list[Image.Image]:
-    """A card on a page, a digit cut by three sides, one in a crooked frame, one in pieces, and a
-    patterned table along the sheet."""
+    """A card on a page, a digit cut by three sides, one in a crooked frame, one in pieces, a
+    patterned table along the sheet, and a small cell of a form."""
     two = [(30, 40), (60, 20), (90, 40), (30, 100), (95, 100)]
     card = Image.new("RGB", (300, 260), (250, 250, 250))
     pen = ImageDraw.Draw(card)
@@ -99,7 +99,18 @@ def draw_oddities() -> list[Image.Image]:
     scene[16:70, 80:150] = 220
     scene[24:62, 90:140] = 25
     scene += rng.normal(0, 2.5, scene.shape)
-    return [card, cut, framed, pieces, Image.fromarray(scene.clip(0, 255).astype(np.uint8))]
+    cell = np.full((48, 48), 190.0) + np.linspace(0, 15, 48)
+    cell[:2] = cell[:, :2] = 70
+    cell[10:40, 22:26] = cell[34:38, 14:34] = 60
+    cell += rng.normal(0, 2.5, cell.shape)
+    scenes = [scene, cell]
+    return [
+        card,
+        cut,
+        framed,
+        pieces,
+        *(Image.fromarray(s.clip(0, 255).astype(np.uint8)) for s in scenes),
+    ]
 
 
 @pytest.fixture(scope="session")
