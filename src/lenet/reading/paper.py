@@ -117,12 +117,9 @@ def _smooth_part(coarse: NDArray[Any]) -> Mask:
         return np.ones(smooth.shape, np.bool_)
     near, far = _split(calm, labels, labels == max(regions, key=lambda r: r.area).label)
     # The largest piece may be a thick stroke; but paper is what the picture's sides see first.
-    is_paper_far = _count_seen(smooth, far) > _count_seen(smooth, near)
-    if (
-        is_paper_far
-        and far.sum() > 0.2 * near.sum()
-        and stroke_width(near) < MAX_STROKE * max(near.shape)
-    ):
+    is_seen_first = _count_seen(smooth, far) > _count_seen(smooth, near)
+    width = stroke_width(near)
+    if is_seen_first and width < min(MAX_STROKE * max(near.shape), 2.5 * stroke_width(far)):
         near = _split(calm, labels, far)[0]
     part = _split(calm, labels, near)[0] if near.any() else near
     if not part.any():
