@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 
 from lenet.reading.regions import Grey, Mask
 
-SLOPES = np.linspace(-0.1, 0.1, 41)
-"""Rows per column that are tried."""
+SLOPES = sorted(np.linspace(-0.1, 0.1, 41).tolist(), key=abs)
+"""Rows per column that are tried; of those that do equally well, the first counts."""
 MIN_COVER = 0.5
 """Share of the columns that a line's ink must cover, for one digit."""
 MARGIN = 0.01
@@ -37,7 +37,7 @@ def fade_lines(strength: Grey, least: float) -> Grey:
         levels = padded[rows + (slope * (x - width / 2)).round().astype(np.int64), x]
         profile = np.partition(levels, rank, axis=1)[:, rank]
         if profile.max() > best.max():
-            best, best_slope = profile, float(slope)
+            best, best_slope = profile, slope
     if best.max() < least:
         return strength
     # The outermost rows of a ruling are half as strong.
@@ -80,7 +80,7 @@ def _lines(mask: Mask, cover: float) -> Mask:
     for slope in SLOPES:
         counts = np.bincount((y - slope * x_off + tilt).round().astype(np.int64))
         if counts.max() > best:
-            best, best_slope = int(counts.max()), float(slope)
+            best, best_slope = int(counts.max()), slope
     if best < cover * width:
         return found
     level = (y - best_slope * x_off + tilt).round().astype(np.int64)

@@ -32,9 +32,9 @@ MIN_SIGMAS = 6.0
 """Least contrast of ink in standard deviations of the smoothed paper."""
 MIN_SIZE = 0.04
 """Least size of a digit, as a share of the picture's longer side; smaller is a speck."""
-ASIDE = 0.15
-"""What reaches no farther from a side of the picture, as a share of its height or width, is what
-is left of a line or a table there."""
+ASIDE = 0.12
+"""What lies all within this share of the height and width from the picture's sides is what is left
+of lines or a table there."""
 MAX_REACH, MIN_GAP = 0.85, 0.08
 """However small the pieces into which a faint stroke fell apart, those may be joined that are
 together within so much of the picture's longer side, and apart by less than so much of it."""
@@ -74,13 +74,15 @@ def pick_digit(ink: Ink) -> Mask:
         labels, regions = label_regions(mask, strength)
         foreign = find_foreign(regions, labels, ink.is_flat)
         others = [r for r in regions if r.label not in foreign]
+        top, left = (int(ASIDE * side) for side in mask.shape)
+        inside = np.unique(labels[top : mask.shape[0] - top, left : mask.shape[1] - left])
         strong = [
             r
             for r in others
             if r.peak >= 0.5 * peak
             and r.area >= 4 * scale**2
             and r.size >= MIN_SIZE * max(mask.shape)
-            and not _is_aside(r, mask.shape)
+            and r.label in inside
         ]
         if strong:
             taken = np.isin(labels, [r.label for r in join(strong, others, mask.shape)])
@@ -138,13 +140,6 @@ def join(strong: list[Region], others: list[Region], shape: tuple[int, ...]) -> 
         taken += near
         labels = {r.label for r in near}
         rest = [r for r in rest if r.label not in labels]
-
-
-def _is_aside(r: Region, shape: tuple[int, ...]) -> bool:
-    """Tell whether a region lies all along one side of a picture of this shape."""
-    height, width = shape
-    nearest = min(r.bottom / height, r.right / width, 1 - r.top / height, 1 - r.left / width)
-    return nearest < ASIDE
 
 
 def bounding_box(regions: list[Region]) -> tuple[int, int, int, int]:
