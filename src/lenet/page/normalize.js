@@ -3,7 +3,7 @@
   const BOX = 20;
   const MIN_SIGMAS = 6;
   const MIN_SIZE = 0.04; // of a digit, as a share of the picture's longer side; smaller is a speck
-  const ASIDE = 0.15; // what reaches no farther from a side, as a share of height or width, is a line's rest
+  const ASIDE = 0.12; // what lies within such shares of the sides is what is left of lines or a table
   const [MAX_REACH, MIN_GAP] = [0.85, 0.08]; // within which pieces are joined, as such shares
   const MIDDLE = 14.5; // where the centre of mass lies from the top and the left, as in MNIST
   const THIN = 2.2; // strokes thinner than this many pixels of the box are thickened to it
@@ -25,9 +25,15 @@
       const { labels, regions } = labelRegions(mask, strength);
       const foreign = lenet.findForeign(regions, labels, width, height, ink.isFlat);
       const others = regions.filter((r) => !foreign.has(r.label));
+      const [top, left] = [height, width].map((side) => Math.trunc(ASIDE * side));
+      const inside = new Set();
+      for (let y = top; y < height - top; y++) {
+        for (let x = left; x < width - left; x++) inside.add(labels[y * width + x]);
+      }
       const strong = others.filter(
-        (r) => r.peak >= 0.5 * peak && r.area >= 4 * scale ** 2 && r.size >= MIN_SIZE * Math.max(width, height) &&
-          Math.min(r.bottom / height, r.right / width, 1 - r.top / height, 1 - r.left / width) >= ASIDE,
+        (r) =>
+          r.peak >= 0.5 * peak && r.area >= 4 * scale ** 2 &&
+          r.size >= MIN_SIZE * Math.max(width, height) && inside.has(r.label),
       );
       if (strong.length) {
         const taken = maskOf(labels, join(strong, others, width, height));

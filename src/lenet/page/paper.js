@@ -98,11 +98,10 @@
     let { near, far } = split(calm, labels, maskOf(largest));
     // The largest piece may be a thick stroke; but paper is what the picture's sides see first.
     const seen = firstSeen(smooth, width, height);
-    const isPaperFar = sum(seen.map((i) => far[i])) > sum(seen.map((i) => near[i]));
-    if (
-      isPaperFar && sum(far) > 0.2 * sum(near) &&
-      lenet.strokeWidth(near, width, height) < MAX_STROKE * Math.max(width, height)
-    ) near = split(calm, labels, far).near;
+    const isSeenFirst = sum(seen.map((i) => far[i])) > sum(seen.map((i) => near[i]));
+    const thick = lenet.strokeWidth(near, width, height);
+    const most = Math.min(MAX_STROKE * Math.max(width, height), 2.5 * lenet.strokeWidth(far, width, height));
+    if (isSeenFirst && thick < most) near = split(calm, labels, far).near;
     const part = near.includes(1) ? split(calm, labels, near).near : near;
     if (!part.includes(1)) return smooth;
     for (const { label } of regions) {
