@@ -104,8 +104,9 @@
     if (isSeenFirst && thick < most) near = split(calm, labels, far).near;
     const part = near.includes(1) ? split(calm, labels, near).near : near;
     if (!part.includes(1)) return smooth;
-    for (const { label } of regions) {
-      const mask = maskOf(label);
+    for (const r of regions) {
+      if (r.top && r.left && r.bottom < height && r.right < width) continue;
+      const mask = maskOf(r.label);
       if (isBeside(mask, width, height)) mask.forEach((is, i) => { part[i] |= is; });
     }
     return part;

@@ -238,16 +238,9 @@ def normalize(rgb: NDArray[Any], *, keep_steps: bool = False) -> Normalized:
     if card is not None:
         ink = find_ink(rgb[top:bottom, left:right])
     mask = pick_digit(ink)
-    image, box = None, None
-    if mask.any():
-        image = to_mnist(ink.strength, mask)
-        rows, columns = (np.nonzero(mask.any(axis=1 - axis))[0] for axis in (0, 1))
-        box = (
-            left + int(columns[0]),
-            top + int(rows[0]),
-            left + int(columns[-1]) + 1,
-            top + int(rows[-1]) + 1,
-        )
+    found = Image.fromarray(mask).getbbox()
+    image = to_mnist(ink.strength, mask) if found else None
+    box = (found[0] + left, found[1] + top, found[2] + left, found[3] + top) if found else None
     steps: list[tuple[str, NDArray[Any]]] = []
     if keep_steps:
         size = right - left, bottom - top

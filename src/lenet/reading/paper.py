@@ -70,8 +70,7 @@ def find_paper(
     levels = np.bincount(luminance.round().astype(np.int64), minlength=256)
     near = np.convolve(levels, np.ones(5, np.int64), mode="same")
     level = int(near.argmax())
-    is_flat = bool(near[level] >= 0.5 * len(samples))
-    if is_flat:
+    if near[level] >= 0.5 * len(samples):
         paper = np.median(samples[np.abs(luminance - level) <= 3], axis=0)
         return paper.reshape(1, 1, 3).astype(np.float32), None
     scale = min(1.0, (COARSE // 2 if of_writing else COARSE) / max(height, width))
@@ -116,7 +115,8 @@ def _smooth_part(coarse: NDArray[Any]) -> Mask:
     if not regions:
         return np.ones(smooth.shape, np.bool_)
     near, far = _split(calm, labels, labels == max(regions, key=lambda r: r.area).label)
-    # The largest piece may be a thick stroke; but paper is what the picture's sides see first.
+    # The largest piece may be a thick stroke; but paper is what the picture's sides see first, if
+    # that is no line around a cell, which is far thinner than the paper within.
     is_seen_first = _count_seen(smooth, far) > _count_seen(smooth, near)
     width = stroke_width(near)
     if is_seen_first and width < min(MAX_STROKE * max(near.shape), 2.5 * stroke_width(far)):
