@@ -24,11 +24,10 @@ from lenet.data.datasets import DATASETS, DataFile, Dataset
 from lenet.data.digits import Digits, load, to_input
 from lenet.data.idx import write_idx
 from lenet.errors import ExportError
-from lenet.export import EXPORTERS, Settings, c_code, export_model, onnx_graph
-from lenet.export.artifact import Artifact
+from lenet.export import Settings, export_model, onnx_graph, parity
 from lenet.export.browser import find_browsers
-from lenet.export.c_constants import comment_text, float_text, quoted
-from lenet.export.parity import Parity, require_close, require_equal
+from lenet.export.c_code import comment_text, identifier, literal, quoted
+from lenet.export.parity import Parity, Predict, Source, check
 from lenet.models import LeNet5
 from lenet.models.files import load_model, save_model
 from lenet.models.lenet5_1998 import LeNet5_1998
@@ -170,14 +169,14 @@ def test_onnx_gives_the_sources_logits_at_any_batch_size_and_says_what_it_is(
     assert metadata["source_sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
     assert json.loads(metadata["classes"]) == list("0123456789")
     assert "1 = ink" in metadata["input"]
-    parity = json.loads(metadata["parity"])
-    assert parity["num_images"] == NUM_TEST
-    assert parity["label_agreement"] == 1
-    assert parity["accuracy"] == float((logits.argmax(1) == digits.labels).float().mean())
+    figures = json.loads(metadata["parity"])
+    assert figures["num_images"] == NUM_TEST
+    assert figures["label_agreement"] == 1
+    assert figures["accuracy"] == float((logits.argmax(1) == digits.labels).float().mean())
     # Nothing of the machine that exported.
     assert str(Path(__file__).parent.parent).encode() not in path.read_bytes()
     written = json.loads((model.parent / "model.onnx.json").read_text())
-    assert written["parity"] == parity
+    assert written["parity"] == figures
     assert written["files"]["model.onnx"]["num_bytes"] == path.stat().st_size
     assert written["num_bytes"] == path.stat().st_size == record.num_bytes
 
@@ -417,18 +416,13 @@ def test_an_export_that_differs_leaves_nothing(
     if kind == "c" and not COMPILERS:
         pytest.skip("no C compiler")
     model = save()
-    exporter = EXPORTERS[kind]
+    compare = parity.compare
 
-    def spoil(*arguments: object) -> Artifact:
-        artifact = exporter.write(*arguments)  # type: ignore[arg-type]
-        predict = artifact.open()
+    def compare_wrong(source: Source, predict: Predict) -> Parity:
+        wrong = torch.tensor([1e-3] + [0.0] * 9)
+        return compare(source, lambda images: predict(images) + wrong)
 
-        def wrong(images: Tensor) -> Tensor:
-            return predict(images) + torch.tensor([1e-3] + [0.0] * 9)
-
-        return replace(artifact, open=lambda: wrong)
-
-    monkeypatch.setitem(EXPORTERS, kind, replace(exporter, write=spoil))
+    monkeypatch.setattr(parity, "compare", compare_wrong)
     with pytest.raises(ExportError, match="differs from its source"):
         export_model(model, kind)
     assert names(model.parent) == {"model.safetensors"}
@@ -444,16 +438,16 @@ def test_parity_refuses_what_is_no_number_and_too_many_other_labels() -> None:
         source_accuracy=0.99,
         accuracy=0.99,
     )
-    require_equal(good)
-    require_close(good, 0.999)
+    check(good)
+    check(good, 0.999)
     for change in (
         {"largest_logit_difference": float("nan")},
         {"largest_logit_difference": 2e-4},
         {"num_labels_differ": 1},
     ):
         with pytest.raises(ExportError):
-            require_equal(replace(good, **change))
-    require_close(replace(good, label_agreement=0.999, accuracy=0.9895), 0.999)
+            check(replace(good, **change))
+    check(replace(good, label_agreement=0.999, accuracy=0.9895), 0.999)
     for change in (
         {"largest_logit_difference": float("nan")},
         {"label_agreement": 0.9989},
@@ -461,7 +455,7 @@ def test_parity_refuses_what_is_no_number_and_too_many_other_labels() -> None:
         {"accuracy": 0.9906},
     ):
         with pytest.raises(ExportError, match=r"at least 99\.90%"):
-            require_close(replace(good, **change), 0.999)  # type: ignore[arg-type]
+            check(replace(good, **change), 0.999)  # type: ignore[arg-type]
     with pytest.raises(ExportError, match="`min_agreement`"):
         Settings(min_agreement=1.5)
 
@@ -478,7 +472,7 @@ def test_nothing_is_overwritten_unasked(save: Callable[..., Path], tmp_path: Pat
     assert (tmp_path / "net.pt2").read_bytes() != before
     # A header of one's own is as safe as the file that was named.
     (tmp_path / "net.h").write_text("mine")
-    with pytest.raises(ExportError, match=r"net\.h: is there already"):
+    with pytest.raises(ExportError, match=r"net\.h: exists already"):
         export_model(model, "c", out=tmp_path / "net.c")
     assert (tmp_path / "net.h").read_text() == "mine"
 
@@ -542,6 +536,10 @@ def test_bad_requests_are_one_line(
         assert message in line
     assert cli.main([*to, "coreml"]) == 2
     capsys.readouterr()
+    for compiler, message in (("false", "`false` failed"), ("no-such-cc", "No such file")):
+        monkeypatch.setenv("CC", compiler)
+        assert cli.main([*to, "c"]) == 1
+        assert message in capsys.readouterr().err
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
     assert cli.main([*to, "c"]) == 1
@@ -556,10 +554,10 @@ def test_numbers_and_text_survive_the_way_through_c() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=2000).astype(np.float32) * 10.0 ** rng.integers(-30, 30, 2000)
     for value in values.astype(np.float32):
-        text = float_text(float(value))
+        text = literal(value)
         assert text.endswith("f")
         assert set(text) & set(".e")
         assert np.float32(text[:-1]) == value
     assert quoted("\x00é") == '"\\000\\303\\251"'
     assert "*/" not in comment_text("**//*/")
-    assert c_code.identifier("é") == "lenet__"
+    assert identifier("é") == "lenet__"

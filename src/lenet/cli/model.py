@@ -61,7 +61,7 @@ class ExportOptions:
     model: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN|MODEL")]
     """Run directory, a model file that lenet wrote, or `pretrained`: that of the package."""
     to: Literal["onnx", "torch", "int8", "html", "c", "triton"]
-    """ONNX, a torch.export program, ONNX in 8 bits, a page in which one draws and watches, C99
+    """ONNX, a torch.export program, ONNX in 8 bits, a page to draw on that shows each layer, C99
     source, or a model repository for Triton."""
     out: Annotated[
         Path | None,
@@ -69,14 +69,14 @@ class ExportOptions:
     ] = None
     """File to write; for triton a folder."""
     overwrite: bool = False
-    """Take the place of an export that is there."""
+    """Replace an earlier export."""
     c_type: Literal["float", "int8"] = "float"
-    """What C code computes with."""
+    """Numbers that C code computes with."""
     opset: int = 18
     """Version of the ONNX operators, for onnx and triton: an older one for an older runtime."""
     min_agreement: float = 0.999
     """Labels that an export in 8 bits must share with its source on the test images, 0 to 1; its
-    accuracy may differ by half of what is left to 1."""
+    accuracy may differ by half of the rest to 1."""
     with_1998: Annotated[Path | None, tyro.conf.arg(metavar="RUN|MODEL")] = None
     """For html: a run of the paper's network (`lenet train lecun1998`), shown beside the first."""
     data_dir: DataDirOption = None
@@ -213,7 +213,7 @@ def export(arguments: Sequence[str]) -> int:
     from rich.console import Console
 
     from lenet.cli.console import DownloadBar
-    from lenet.export import EXPORTERS, Settings, export_model
+    from lenet.export import FORMATS, Settings, export_model
     from lenet.export.html_page import NOT_RUN
     from lenet.reading.reader import pretrained_model
 
@@ -224,7 +224,7 @@ def export(arguments: Sequence[str]) -> int:
         if str(model) == "pretrained" and not model.exists():
             model = stack.enter_context(pretrained_model())
             # Not beside the model: that is in the package.
-            out = out or Path(EXPORTERS[options.to].default_name)
+            out = out or Path(FORMATS[options.to].default_name)
         record = export_model(
             model,
             options.to,

@@ -1,7 +1,6 @@
-"""Take a model elsewhere: other formats, each compared with its source before it is kept."""
+"""Write a model in other formats; each file is run and compared with its source first."""
 
-from lenet.export.artifact import Exporter, Settings
-from lenet.export.export import EXPORTERS, ExportRecord, export_model
-from lenet.export.parity import Parity
+from lenet.export.export import FORMATS, ExportRecord, export_model
+from lenet.export.parity import Parity, Settings
 
-__all__ = ["EXPORTERS", "ExportRecord", "Exporter", "Parity", "Settings", "export_model"]
+__all__ = ["FORMATS", "ExportRecord", "Parity", "Settings", "export_model"]

@@ -1,4 +1,4 @@
-"""Run a page in a Chromium on this machine, without a window, and read what it computed."""
+"""Run a page in a Chromium on this machine, without a window, and return what it computed."""
 
 import html
 import os
@@ -26,15 +26,15 @@ POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
 
 
 def find_browsers() -> list[str]:
-    """Return the programs that may be a Chromium: `$CHROME_BIN` alone, else all known by name."""
+    """Return programs that may be a Chromium: `$CHROME_BIN` alone if set, else all known names."""
     named = os.environ.get("CHROME_BIN")
     return [found for name in ([named] if named else NAMES) if (found := shutil.which(name))]
 
 
 def find_browser() -> tuple[str, str] | None:
-    """Return the first program that is a browser, and its name and version; None without one."""
+    """Return the path of the first browser, and its name and version; None if there is none."""
     for program in find_browsers():
-        # Some systems have a program of that name that only says how to install it.
+        # On some systems the program of that name only prints how to install the browser.
         try:
             found = subprocess.run(
                 [program, "--version"], capture_output=True, text=True, timeout=30
@@ -54,10 +54,10 @@ def run_page(program: str, page: Path, expression: str) -> str:
         program: A Chromium.
         page: An HTML file. A copy is run, without its Content-Security-Policy and with a script
             that writes the value into an element.
-        expression: In terms of what the page defines.
+        expression: May use everything that the page's scripts define.
 
     Raises:
-        ExportError: The browser fails, or the page does not get as far.
+        ExportError: The browser fails, or the page does not compute the value.
     """
     text = POLICY.sub("", page.read_text(encoding="utf-8"), count=1)
     script = (

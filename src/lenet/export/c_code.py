@@ -1,204 +1,182 @@
 """A `.c` and a `.h` file: the network as C99 without allocation, for a microcontroller."""
 
 import ctypes
+import os
 import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lenet import __version__
 from lenet.errors import ExportError
-from lenet.export.artifact import Artifact, Settings
-from lenet.export.c_compiler import compile_library
-from lenet.export.c_constants import Constants, comment_text, float_text, quoted
-from lenet.export.c_int8 import SHIFT, TABLE_SIZE, quantize
-from lenet.export.calibration import LAYERS, calibration_images, find_ranges, layers_of
-from lenet.export.parity import Predict
-from lenet.export.source import Source
+from lenet.export.c_int8 import SHIFT, TABLE_SIZE, TANH_LIMIT, quantize
+from lenet.export.calibration import calibration_images, find_ranges, layers_of
+from lenet.export.parity import Measured, Predict, Settings, Source, save_and_compare
 from lenet.models import LeNet5
 
-PIXELS = 28 * 28
-CELLS = 6 * 14 * 14 + 16 * 5 * 5 + 120 + 84
-"""Values that the layers leave for the next one."""
 FIELD_BYTES = 32 * 32
+CELLS = 6 * 14 * 14 + 16 * 5 * 5 + 120 + 84
+"""Outputs of S2, S4, C5 and F6, which the scratch memory holds beside the field of pixels."""
+COMPILER_FLAGS = ("-std=c99", "-O3", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC")
 
 
-def write(source: Source, path: Path, settings: Settings) -> Artifact:
+def write(source: Source, path: Path, settings: Settings) -> Measured:
     """Write `path` and the header of its name.
 
     Raises:
-        ExportError: The network is none that the code is made for, or there is no C compiler.
+        ExportError: The template can't compute this network, or there is no C compiler.
     """
-    _check(source)
-    code = _Code(source, path, settings.c_type)
-    code.write(None)
-    details: dict[str, Any] = {
-        "c_type": settings.c_type,
-        "flash_bytes": code.constants.num_bytes,
-        "ram_bytes": code.scratch_bytes,
-    }
-    if settings.c_type == "int8":
-        details["calibration"] = code.calibration
-    return Artifact(
-        open=code.open, annotate=code.write, quantized=settings.c_type == "int8", details=details
-    )
-
-
-def _check(source: Source) -> None:
-    card = source.card
-    if card.model != "lenet5":
+    model, card = source.model, source.card
+    if not isinstance(model, LeNet5):
         raise ExportError(f"`model` (={card.model!r}): C code is written for 'lenet5' alone")
-    if source.model.resize != "pad":
+    if model.resize != "pad":
         raise ExportError(
-            f"`resize` (={source.model.resize!r}): C code is written for 'pad' alone; "
+            f"`resize` (={model.resize!r}): C code is written for 'pad' alone; "
             "`lenet train --resize pad` trains such a model"
         )
-    if source.model.in_channels != 1:
+    if model.in_channels != 1:
+        raise ExportError(f"`in_channels` (={model.in_channels}): C code is written for 1 alone")
+
+    is_int8 = settings.c_type == "int8"
+    details: dict[str, Any] = {"c_type": settings.c_type}
+    offsets: dict[str, int] = {}
+    if is_int8:
+        images = calibration_images(source.load_training())
+        constants, offsets = quantize(model, find_ranges(model, images, TANH_LIMIT))
+    else:
+        constants = float_constants(model)
+    details["flash_bytes"] = sum(values.nbytes for values in constants.values())
+    details["ram_bytes"] = FIELD_BYTES + CELLS * (1 if is_int8 else 4)
+    if is_int8:
+        details["calibration"] = f"{len(images)} training images, least and largest value"
+    constants["c1_weights"] = constants["c1_weights"][:, 0]  # (6, 5, 5)
+    constants["c5_weights"] = constants["c5_weights"].reshape(120, 400)
+    prefix = identifier(path.stem)
+    values = {
+        **details,
+        "version": __version__,
+        "origin": comment_text(
+            f"{card.dataset}, recipe {card.recipe_name}, seed {card.seed}, "
+            f"model file of SHA-256 {source.sha256[:16]}..."
+        ),
+        "prefix": prefix,
+        "macro": prefix.upper(),
+        "header": path.with_suffix(".h").name,
+        "num_classes": model.num_classes,
+        "names": [quoted(name) for name in card.classes],
+        "activation": model.activation,
+        "pooling": model.pooling,
+        "constants": c_arrays(constants),
+        "offsets": offsets,
+        "shift": SHIFT,
+        "table_size": TABLE_SIZE,
+        "selftest_tolerance": literal(
+            np.float32(1e-4 * max(1.0, float(source.logits.abs().max())))
+        ),
+    }
+
+    def load() -> Predict:
+        return load_code(path, prefix, details["ram_bytes"], model.num_classes)
+
+    def save(facts: Mapping[str, Any]) -> None:
+        pixels, logits, parity = source.test.images[0], source.logits[0], "(not yet measured)"
+        if "parity" in facts:
+            parity = (
+                "{num_images:,} test images: labels that differ: {num_labels_differ}; "
+                "logits by up to {largest_logit_difference:.2g}."
+            ).format(**facts["parity"])
+            if is_int8:
+                # Integers give the same on every machine, so the self-test expects these.
+                logits = load()(pixels[None])[0]
+        arrays = {"selftest_pixels": pixels.flatten().numpy(), "selftest_logits": logits.numpy()}
+        selftest = {"selftest_arrays": c_arrays(arrays), "selftest_label": int(logits.argmax())}
+        for suffix in (".c", ".h"):
+            text = render(f"lenet5{suffix}.j2", {**values, **selftest, "parity": parity})
+            path.with_suffix(suffix).write_text(text, encoding="ascii", newline="\n")
+
+    min_agreement = settings.min_agreement if is_int8 else None
+    return save_and_compare(source, save, load, details=details, min_agreement=min_agreement)
+
+
+def float_constants(model: LeNet5) -> dict[str, NDArray[Any]]:
+    """Return float32 weights and bias of each layer, for pixels of 0 to 255."""
+    config = model.config()
+    background, ink = float(config["background"]), float(config["ink"])
+    constants = {}
+    for name, layer in layers_of(model).items():
+        assert layer.bias is not None
+        weights = layer.weight.detach().double().numpy()
+        bias = layer.bias.detach().double().numpy()
+        if name == "c1":
+            # The network's own scaling of the pixels, and that of bytes to [0, 1].
+            bias = bias + background * weights.sum(axis=(1, 2, 3))
+            weights = weights * (ink - background) / 255
+        constants[f"{name}_weights"] = weights.astype(np.float32)
+        constants[f"{name}_bias"] = bias.astype(np.float32)
+    return constants
+
+
+def load_code(path: Path, prefix: str, ram_bytes: int, num_classes: int) -> Predict:
+    """Compile a C file and return a function that runs it.
+
+    Raises:
+        ExportError: There is no compiler, or it fails.
+    """
+    compiler = shlex.split(os.environ.get("CC", ""))
+    compiler = compiler or [name for name in ("cc", "gcc", "clang") if shutil.which(name)][:1]
+    if not compiler:
         raise ExportError(
-            f"`in_channels` (={source.model.in_channels}): C code is written for 1 alone"
+            "no C compiler found, and exported code is run before it is kept; install one with "
+            "`apt install gcc`, `dnf install gcc` or `xcode-select --install`"
         )
+    # A new folder each time: a path that was loaded before would give the old library again.
+    with tempfile.TemporaryDirectory(prefix="lenet-c-") as folder:
+        library = f"{folder}/model.so"
+        command = [*compiler, *COMPILER_FLAGS, str(path.resolve()), "-o", library, "-lm"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        except OSError as error:
+            raise ExportError(f"`{compiler[0]}`: {error}") from None
+        if done.returncode != 0:
+            message = done.stderr.strip().splitlines() or ["no message"]
+            raise ExportError(f"`{compiler[0]}` failed: {message[0]}")
+        run = ctypes.CDLL(library)[f"{prefix}_run"]
+    scratch = (ctypes.c_uint32 * (ram_bytes // 4))()
+
+    def predict(images: Tensor) -> Tensor:
+        logits = torch.empty(len(images), num_classes)
+        for image, row in zip(images.contiguous(), logits, strict=True):
+            pointers = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (image, row))
+            label = run(*pointers, scratch)
+            if label != int(row.argmax()):
+                raise ExportError("the C code returned a label that is not its largest logit's")
+        return logits
+
+    return predict
 
 
-class _Code:
-    """The text of both files, which is written twice: to be run, and with what that showed."""
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """Return a template of this folder, filled in."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    def __init__(self, source: Source, path: Path, c_type: str) -> None:
-        self._source = source
-        self._path = path
-        self._c_type = c_type
-        self.prefix = identifier(path.stem)
-        self.constants = Constants()
-        self.calibration = ""
-        self._tables: dict[str, str] = {}
-        self.scratch_bytes = FIELD_BYTES + CELLS * (1 if c_type == "int8" else 4)
-        if c_type == "int8":
-            self._add_integers()
-        else:
-            self._add_floats()
-
-    def _add_floats(self) -> None:
-        model = self._source.model
-        assert isinstance(model, LeNet5)  # see _check()
-        config = model.config()
-        background, ink = float(config["background"]), float(config["ink"])
-        for name, layer in layers_of(model).items():
-            assert layer.bias is not None
-            weights = layer.weight.detach().double().numpy()
-            bias = layer.bias.detach().double().numpy()
-            if name == "c1":
-                # The network's own scaling of the pixels, and the bytes' to [0, 1].
-                bias = bias + background * weights.sum(axis=(1, 2, 3))
-                weights = weights[:, 0] * (ink - background) / 255
-            if name == "c5":
-                weights = weights.reshape(len(weights), -1)
-            self.constants.add(f"{name}_weights", weights.astype(np.float32))
-            self.constants.add(f"{name}_bias", bias.astype(np.float32))
-
-    def _add_integers(self) -> None:
-        images = calibration_images(self._source.load_training())
-        self.calibration = f"{len(images)} training images, least and largest value"
-        model = self._source.model
-        assert isinstance(model, LeNet5)  # see _check()
-        layers = quantize(model, find_ranges(model, images))
-        named: dict[bytes, str] = {}
-        for name in LAYERS:
-            layer = layers[name]
-            weights = layer.weights
-            if name == "c1":
-                weights = weights[:, 0]
-            if name == "c5":
-                weights = weights.reshape(len(weights), -1)
-            self.constants.add(f"{name}_weights", weights)
-            self.constants.add(f"{name}_bias", layer.bias)
-            if layer.table is None or layer.factor is None:
-                self.constants.add(f"{name}_step", layer.step.astype(np.float32))
-                continue
-            self.constants.add(f"{name}_factor", layer.factor)
-            self.constants.define(f"{name.upper()}_OFFSET", f"INT64_C({layer.offset})")
-            content = layer.table.tobytes()
-            if content not in named:  # tanh has one table for all layers
-                named[content] = f"squash_{name}"
-                self.constants.add(named[content], layer.table)
-            self._tables[name] = named[content]
-
-    def write(self, facts: Mapping[str, Any] | None) -> None:
-        """Write both files; with facts, what was measured stands in them."""
-        source, card = self._source, self._source.card
-        image = source.scored.images[:1]
-        expected = source.logits[0]
-        if facts is not None and self._c_type == "int8":
-            # Integers give the same on every machine, so they are held to what they gave here.
-            expected = self.open()(image)[0]
-        vector = Constants()
-        vector.add("selftest_pixels", image.numpy().reshape(PIXELS))
-        vector.add("selftest_logits", expected.numpy())
-        scale = max(1.0, float(source.logits.abs().max()))
-        values = {
-            "version": __version__,
-            "title": "LeNet-5",
-            "c_type": self._c_type,
-            "origin": comment_text(
-                f"{card.dataset}, recipe {card.recipe_name}, seed {card.seed}, "
-                f"model file of SHA-256 {source.sha256[:16]}..."
-            ),
-            "parity": _parity_text(facts),
-            "prefix": self.prefix,
-            "macro": self.prefix.upper(),
-            "header": self._path.with_suffix(".h").name,
-            "cell": "uint8_t" if self._c_type == "int8" else "float",
-            "num_classes": source.model.num_classes,
-            "names": [quoted(name) for name in card.classes],
-            "activation": source.model.activation,
-            "pooling": source.model.pooling,
-            "constants": self.constants.text(),
-            "tables": self._tables,
-            "shift": SHIFT,
-            "table_size": TABLE_SIZE,
-            "flash_bytes": self.constants.num_bytes,
-            "scratch_bytes": self.scratch_bytes,
-            "vector": vector.text(),
-            "vector_label": int(expected.argmax()),
-            "vector_tolerance": float_text(1e-4 * scale),
-        }
-        code = _render(f"{self._c_type}.c.j2", values)
-        self._path.write_text(code, encoding="ascii", newline="\n")
-        header = _render("model.h.j2", values)
-        self._path.with_suffix(".h").write_text(header, encoding="ascii", newline="\n")
-
-    def open(self) -> Predict:
-        """Compile what is on the disk."""
-        run = compile_library(self._path)[f"{self.prefix}_run"]
-        scratch = (ctypes.c_uint32 * (self.scratch_bytes // 4))()
-        num_classes = self._source.model.num_classes
-
-        def predict(images: Tensor) -> Tensor:
-            images = images.contiguous()
-            logits = torch.empty(len(images), num_classes)
-            for i in range(len(images)):
-                label = run(
-                    ctypes.c_void_p(images.data_ptr() + i * PIXELS),
-                    ctypes.c_void_p(logits.data_ptr() + i * num_classes * 4),
-                    scratch,
-                )
-                if label != int(logits[i].argmax()):
-                    raise ExportError(f"image {i}: the code's label is not its largest logit's")
-            return logits
-
-        return predict
-
-
-def _parity_text(facts: Mapping[str, Any] | None) -> str:
-    if facts is None:
-        return "(not yet measured)"
-    parity = facts["parity"]
-    return (
-        f"{parity['num_images']:,} test images: labels that differ: "
-        f"{parity['num_labels_differ']}; logits by up to {parity['largest_logit_difference']:.2g}."
+    environment = Environment(
+        loader=PackageLoader("lenet", "export"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
+    return environment.get_template(template).render(values)
 
 
 def identifier(stem: str) -> str:
@@ -210,18 +188,65 @@ def identifier(stem: str) -> str:
         >>> identifier("5")
         'lenet_5'
     """
-    found = re.sub(r"\W", "_", stem, flags=re.ASCII).lower()
-    return found if found[:1].isalpha() else f"lenet_{found}"
+    name = re.sub(r"\W", "_", stem, flags=re.ASCII).lower()
+    return name if name[:1].isalpha() else f"lenet_{name}"
 
 
-def _render(name: str, values: Mapping[str, Any]) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def c_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Return the definitions of constant arrays."""
 
-    environment = Environment(
-        loader=PackageLoader("lenet", "export"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template(name).render(values)
+    def braced(values: NDArray[Any], indent: str) -> str:
+        inner = indent + "    "
+        if values.ndim > 1:
+            rows = "".join(f"{inner}{braced(row, inner)},\n" for row in values)
+            return f"{{\n{rows}{indent}}}"
+        numbers = ", ".join(literal(value) for value in values)
+        if len(values) == 5:  # a row of a kernel
+            return f"{{{numbers}}}"
+        lines = textwrap.fill(
+            numbers + ",",
+            95,
+            initial_indent=inner,
+            subsequent_indent=inner,
+            break_on_hyphens=False,
+        )
+        return f"{{\n{lines}\n{indent}}}"
+
+    definitions = []
+    for name, values in arrays.items():
+        c_type = "float" if values.dtype == np.float32 else f"{values.dtype}_t"
+        shape = "".join(f"[{n}]" for n in values.shape)
+        definitions.append(f"static const {c_type} {name}{shape} = {braced(values, '')};\n")
+    return "\n".join(definitions)
+
+
+def literal(value: np.generic) -> str:
+    """Return a number as a C literal that reads back as the same number.
+
+    Example:
+        >>> literal(np.float32(0.1)), literal(np.float32(1e-20)), literal(np.int8(-3))
+        ('0.1f', '1e-20f', '-3')
+    """
+    return f"{value!s}f" if isinstance(value, np.float32) else str(value)
+
+
+def quoted(text: str) -> str:
+    r"""Return a C string literal; all but plain ASCII becomes octal escapes of its UTF-8.
+
+    Example:
+        >>> quoted('T-shirt/top'), quoted('"\n')
+        ('"T-shirt/top"', '"\\042\\012"')
+    """
+    plain = rb"[^A-Za-z0-9 _\-+/.,:]"
+    escaped = re.sub(plain, lambda found: b"\\%03o" % found[0][0], text.encode())
+    return f'"{escaped.decode()}"'
+
+
+def comment_text(text: str) -> str:
+    """Return text that can't end a comment or a line.
+
+    Example:
+        >>> comment_text("a*/ int x")
+        'a*_ int x'
+    """
+    return re.sub(r"[^A-Za-z0-9 _\-+.,:()*]", "_", text)

@@ -1,69 +1,65 @@
-"""Write an export, run it, compare it with its source, and only then keep it."""
+"""Export a model: write it in a temporary folder, compare it there, then move it into place."""
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from lenet.data.datasets import Progress
 from lenet.errors import ExportError, LeNetError, install_hint
-from lenet.export import (
-    c_code,
-    html_page,
-    int8,
-    onnx_graph,
-    torch_program,
-    triton,
-)
-from lenet.export.artifact import Artifact, Exporter, Settings
-from lenet.export.parity import Parity, compare, require_close, require_equal
-from lenet.export.placing import check_target, record_path, staging
-from lenet.export.source import Source, describe, read_source
+from lenet.export import c_code, html_page, int8, onnx_graph, torch_program, triton
+from lenet.export.parity import Measured, Parity, Settings, Source, read_source
+from lenet.files import TEMPORARY_SUFFIX
 from lenet.models.files import find_model
 from lenet.results.records import command_line, environment
 from lenet.schema import Environment, to_json
 
-ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
-EXPORTERS: dict[str, Exporter] = {
-    "onnx": Exporter(
-        default_name="model.onnx",
-        suffix=".onnx",
-        write=onnx_graph.write,
-        packages=ONNX_PACKAGES,
-    ),
-    "torch": Exporter(default_name="model.pt2", suffix=".pt2", write=torch_program.write),
-    "int8": Exporter(
-        default_name="model.int8.onnx",
-        suffix=".onnx",
-        write=int8.write,
-        packages=ONNX_PACKAGES,
-    ),
-    "html": Exporter(default_name="model.html", suffix=".html", write=html_page.write),
-    "c": Exporter(default_name="lenet5.c", suffix=".c", companions=(".h",), write=c_code.write),
-    "triton": Exporter(
-        default_name="triton", is_folder=True, write=triton.write, packages=ONNX_PACKAGES
-    ),
+@dataclass(frozen=True)
+class Format:
+    """One format, and the function that writes it."""
+
+    default_name: str
+    """File name beside the model file; a name without a suffix is a folder's."""
+    write: Callable[[Source, Path, Settings], Measured]
+    """Writes to a path and compares what it wrote; raises ExportError if that differs."""
+    needs_onnx: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """Suffix that the file name must have; empty for a folder."""
+        return Path(self.default_name).suffix
+
+
+FORMATS = {
+    "onnx": Format("model.onnx", onnx_graph.write, needs_onnx=True),
+    "torch": Format("model.pt2", torch_program.write),
+    "int8": Format("model.int8.onnx", int8.write, needs_onnx=True),
+    "html": Format("model.html", html_page.write),
+    "c": Format("lenet5.c", c_code.write),
+    "triton": Format("triton", triton.write, needs_onnx=True),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportRecord:
-    """What was exported, and how near it is to its source."""
+    """What was exported, and how it compares with its source."""
 
     kind: str
-    """Key of `EXPORTERS`."""
+    """Key of `FORMATS`."""
     path: str
-    """The file or folder, as named."""
+    """The file or folder."""
     files: dict[str, dict[str, Any]]
-    """Of each file, relative to the folder that holds `path`: `num_bytes` and `sha256`."""
+    """`num_bytes` and `sha256` of each file, by its path relative to the folder of `path`."""
     num_bytes: int
-    """Of all of them, this record left out."""
+    """Sum over the files, without this record."""
     parity: Parity
     details: dict[str, Any]
-    """What is said of this kind alone."""
+    """Facts that only this format has."""
     source: dict[str, Any]
     environment: Environment
     command: str
@@ -84,89 +80,120 @@ def export_model(
 
     Args:
         model: Run directory or model file.
-        kind: Key of `EXPORTERS`.
-        out: File (or folder, for some kinds) to write; beside the model file by default.
-        overwrite: Take the place of what is there, if an export wrote it.
-        settings: What may be chosen; all defaults if None.
+        kind: Key of `FORMATS`.
+        out: File (for triton, folder) to write; beside the model file by default.
+        overwrite: Replace an earlier export.
+        settings: Options; all defaults if None.
         data_dir: A folder that holds the data set's files; see `lenet.data.fetch`.
-        progress: Told what is being fetched.
+        progress: Called during downloads.
 
     Returns:
-        The record, which also lies in a JSON file beside the export (in it, if it is a folder).
+        The record, which is also written as JSON beside the export (inside, if it is a folder).
 
     Raises:
         ExportError: The export can't be made, or differs from its source; then nothing is left.
-        CheckpointError: `model` is none.
-        DownloadError: The data set can't be had.
+        CheckpointError: `model` is not a model.
+        DownloadError: The data set can't be downloaded.
     """
-    if kind not in EXPORTERS:
-        raise ExportError(f"`kind` (={kind!r}) must be one of {', '.join(EXPORTERS)}")
-    exporter, settings = EXPORTERS[kind], settings or Settings()
-    target = out or find_model(model).parent / exporter.default_name
-    check_target(target, exporter, overwrite=overwrite)
-    _require_packages(kind, exporter)
+    if kind not in FORMATS:
+        raise ExportError(f"`kind` (={kind!r}) must be one of {', '.join(FORMATS)}")
+    chosen = FORMATS[kind]
+    target = out or find_model(model).parent / chosen.default_name
+    _check_target(target, chosen.suffix, overwrite=overwrite)
+    for package in ("onnx", "onnxruntime", "onnxscript") if chosen.needs_onnx else ():
+        try:
+            import_module(package)
+        except ImportError:
+            raise ExportError(f"--to {kind} needs {package}: {install_hint('onnx')}") from None
     source = read_source(model, data_dir=data_dir, progress=progress)
     try:
-        with staging(target, exporter) as staged:
-            artifact = exporter.write(source, staged, settings)
-            parity = _verify(source, artifact, settings)
-            found = dict(_hash_files(staged.parent))
+        # Beside the target, since only a move within one disk is atomic.
+        with tempfile.TemporaryDirectory(
+            prefix=f".{target.name}.",
+            suffix=TEMPORARY_SUFFIX,
+            dir=target.parent,
+            ignore_cleanup_errors=True,
+        ) as folder:
+            staged = Path(folder) / target.name
+            measured = chosen.write(source, staged, settings or Settings())
+            files = _hash_files(staged.parent)
             record = ExportRecord(
                 kind=kind,
                 path=str(target),
-                files=found,
-                num_bytes=sum(item["num_bytes"] for item in found.values()),
-                parity=parity,
-                details=artifact.details,
-                source=describe(source),
+                files=files,
+                num_bytes=sum(file["num_bytes"] for file in files.values()),
+                parity=measured.parity,
+                details=measured.details,
+                source=source.describe(),
                 environment=environment(),
                 command=command_line(),
             )
             text = to_json(record, indent=1) + "\n"
-            record_path(staged, exporter).write_text(text, encoding="utf-8")
+            _paths(staged, chosen.suffix)[-1].write_text(text, encoding="utf-8")
+            _move_into_place(staged, target, chosen.suffix)
     except LeNetError:
         raise
-    except (OSError, RuntimeError) as error:  # a full disk; an exporter that can't
+    except (OSError, RuntimeError) as error:  # a full disk; a network that torch can't export
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ExportError(f"{target}: {kind} failed: {reason}; no file was left") from error
     return record
 
 
-def _require_packages(kind: str, exporter: Exporter) -> None:
-    for name in exporter.packages:
+def _paths(target: Path, suffix: str) -> list[Path]:
+    """Return the paths of an export: the target first, its record last."""
+    if not suffix:
+        return [target, target / "export.json"]
+    headers = [target.with_suffix(".h")] if suffix == ".c" else []
+    return [target, *headers, target.with_name(target.name + ".json")]
+
+
+def _check_target(target: Path, suffix: str, *, overwrite: bool) -> None:
+    """Refuse a target that can't be written or must not be replaced."""
+    paths = _paths(target, suffix)
+    if not target.parent.is_dir():
+        raise ExportError(f"{target}: there is no folder {target.parent} to write it to")
+    if suffix:
+        if target.suffix != suffix:
+            raise ExportError(f"{target}: expected a file name that ends in {suffix}")
+        for path in paths:
+            if path.is_dir():
+                raise ExportError(f"{path}: is a folder; this export is a file")
+    elif target.is_file():
+        raise ExportError(f"{target}: is a file; this export is a folder")
+    elif target.exists() and not paths[-1].is_file():
+        raise ExportError(f"{target}: this folder is not an export; name another")
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise ExportError(f"{path}: exists already; --overwrite replaces it")
+
+
+def _move_into_place(staged: Path, target: Path, suffix: str) -> None:
+    """Move the finished files to the target's folder, the record last."""
+    for path in staged.parent.rglob("*"):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+    if suffix:
+        for path in _paths(staged, suffix):
+            os.replace(path, target.with_name(path.name))
+    elif not target.exists():
+        staged.rename(target)
+    else:  # a folder that is not empty can't be replaced: it goes with the temporary one
+        old = target.rename(staged.with_name("replaced"))
         try:
-            import_module(name)
-        except ImportError:
-            raise ExportError(f"--to {kind} needs {name}: {install_hint('onnx')}") from None
+            staged.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
 
 
-def _verify(source: Source, artifact: Artifact, settings: Settings) -> Parity:
-    """Run what was written, write the figures into it, and run what will be kept."""
-    parity = _compare(source, artifact, settings)
-    artifact.annotate({**describe(source), **artifact.details, "parity": asdict(parity)})
-    if _compare(source, artifact, settings) != parity:
-        raise ExportError("the export changed its answers when its metadata was written")
-    return parity
-
-
-def _compare(source: Source, artifact: Artifact, settings: Settings) -> Parity:
-    parity = compare(source, artifact.open())
-    if artifact.quantized:
-        require_close(parity, settings.min_agreement)
-    else:
-        require_equal(parity)
-    return parity
-
-
-def _hash_files(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _hash_files(folder: Path) -> dict[str, dict[str, Any]]:
+    files = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             content = path.read_bytes()
-            name = path.relative_to(folder).as_posix()
-            yield (
-                name,
-                {
-                    "num_bytes": len(content),
-                    "sha256": hashlib.sha256(content).hexdigest(),
-                },
-            )
+            files[path.relative_to(folder).as_posix()] = {
+                "num_bytes": len(content),
+                "sha256": hashlib.sha256(content).hexdigest(),
+            }
+    return files

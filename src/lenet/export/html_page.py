@@ -13,11 +13,17 @@ from torch import Tensor
 
 from lenet.data.digits import to_input
 from lenet.errors import ExportError
-from lenet.export.artifact import Artifact, Settings
 from lenet.export.browser import find_browser, run_page
-from lenet.export.parity import Parity, Predict, compare, require_equal
-from lenet.export.source import Source, describe, make_source
-from lenet.files import replacing
+from lenet.export.parity import (
+    Measured,
+    Predict,
+    Settings,
+    Source,
+    check,
+    compare,
+    read_source,
+    save_and_compare,
+)
 from lenet.models.files import load_model
 from lenet.page import PageDigits, build_page
 from lenet.page.build import read_models
@@ -25,55 +31,52 @@ from lenet.page.build import read_models
 PER_CLASS = 3
 """Test images of each class that the page holds."""
 MAX_MISTAKES = 60
-"""Of the network's own on the test images; the surest first."""
+"""Test images that the network misreads; those with the highest probability first."""
 MAX_CLASSES = 100
 NOT_RUN = "not run in a browser, as no Chromium or Chrome was found"
 
 
-def write(source: Source, path: Path, settings: Settings) -> Artifact:
-    """Write `path`.
+def write(source: Source, path: Path, settings: Settings) -> Measured:
+    """Write `path`, and run it in a browser if there is one.
 
     Raises:
-        ExportError: The network is none that the page computes, or the 1998 network gives other
-            answers in it.
+        ExportError: The page can't show this network, or the 1998 network gives other answers in
+            it.
     """
-    _check(source)
+    if getattr(source.model, "in_channels", 1) != 1:
+        raise ExportError("`in_channels`: the page draws in one colour, and takes 1 alone")
+    num_classes = len(source.card.classes)
+    if num_classes > MAX_CLASSES:
+        raise ExportError(f"{num_classes} classes: the page has a bar for each of {MAX_CLASSES}")
     sources = [source]
     if settings.with_1998 is not None:
         sources.append(_read_1998(settings.with_1998, source))
     digits = choose_digits(source)
-    program, runner = find_browser() or ("", "")
-    details: dict[str, Any] = {"run_in": runner or None, "test_images": len(digits.labels)}
+    program, browser = find_browser() or (None, None)
+    details: dict[str, Any] = {"run_in": browser, "test_images": len(digits.labels)}
 
     def save(facts: Mapping[str, Any]) -> None:
         page = build_page(
             [each.file for each in sources],
             digits=digits,
-            facts={**facts, "exported": _say(facts, runner)},
+            facts={**facts, "exported": _describe_check(facts, browser)},
         )
-        with replacing(path) as temporary:
-            temporary.write_text(page, encoding="utf-8")
+        path.write_text(page, encoding="utf-8")
 
-    save({})
+    def load(number: int) -> Predict:
+        return _load_page(path, number, program) if program else _load_file(path, number)
+
     if len(sources) > 1:
-        parity = compare(sources[1], _open(path, 1, program))
-        require_equal(parity)
-        details["with_1998"] = {**describe(sources[1]), "parity": asdict(parity)}
-    return Artifact(open=lambda: _open(path, 0, program), annotate=save, details=details)
-
-
-def _check(source: Source) -> None:
-    if getattr(source.model, "in_channels", 1) != 1:
-        raise ExportError("`in_channels`: the page draws in one colour, and takes 1 alone")
-    if len(source.card.classes) > MAX_CLASSES:
-        raise ExportError(
-            f"{len(source.card.classes)} classes: the page has a bar for each of {MAX_CLASSES}"
-        )
+        save({})
+        parity = compare(sources[1], load(1))
+        check(parity)
+        details["with_1998"] = {**sources[1].describe(), "parity": asdict(parity)}
+    return save_and_compare(source, save, lambda: load(0), details=details)
 
 
 def _read_1998(path: Path, source: Source) -> Source:
-    """Read the network to compare with, on the images of the source."""
-    found = make_source(path, source.scored, source.load_training)
+    """Read the 1998 network, to compare on the same images as the source."""
+    found = read_source(path, test=source.test)
     if found.card.model != "lenet5-1998":
         raise ExportError(f"{path}: `model` (={found.card.model!r}) must be 'lenet5-1998'")
     if found.card.classes != source.card.classes:
@@ -83,53 +86,48 @@ def _read_1998(path: Path, source: Source) -> Source:
 
 def choose_digits(source: Source) -> PageDigits:
     """Choose the test images that the page holds: some of each class, and mistakes."""
-    labels, read = source.scored.labels, source.logits.argmax(1)
-    is_wrong = read != labels
+    labels = source.test.labels
+    is_wrong = source.logits.argmax(1) != labels
     right = [
         index
         for label in range(min(10, source.logits.shape[1]))
         for index in ((labels == label) & ~is_wrong).nonzero().flatten().tolist()[:PER_CLASS]
     ]
-    # In turns, so that stepping shows another class each time.
+    # One of each class in turn, so that stepping shows another class each time.
     right = [index for turn in range(PER_CLASS) for index in right[turn::PER_CLASS]]
-    sure = source.logits.softmax(1).max(1).values.masked_fill(~is_wrong, -1)
-    order = sure.argsort(descending=True, stable=True)
+    confidence = source.logits.softmax(1).max(1).values.masked_fill(~is_wrong, -1)
+    order = confidence.argsort(descending=True, stable=True)
     wrong = order[: min(MAX_MISTAKES, int(is_wrong.sum()))].tolist()
     chosen = [*right, *wrong]
     return PageDigits(
-        images=source.scored.images[chosen].numpy().tobytes(),
+        images=source.test.images[chosen].numpy().tobytes(),
         labels=labels[chosen].tolist(),
         numbers=chosen,
-        mistakes=[index in set(wrong) for index in chosen],
+        mistakes=is_wrong[chosen].tolist(),
         classes=source.card.classes,
         logits=source.logits[chosen].numpy().astype("<f4").tobytes(),
     )
 
 
-def _open(path: Path, which: int, browser: str) -> Predict:
-    return _open_page(path, which, browser) if browser else _open_file(path, which)
-
-
-def _open_page(path: Path, which: int, browser: str) -> Predict:
-    """Run the page itself, as whoever opens it does."""
+def _load_page(path: Path, number: int, program: str) -> Predict:
+    """Return what the page itself computes with one of its networks, in a browser."""
 
     def predict(images: Tensor) -> Tensor:
         encoded = base64.b64encode(images.contiguous().numpy().tobytes()).decode()
-        found = run_page(browser, path, f"lenet.predict('{encoded}', {which})")
-        logits = np.frombuffer(base64.b64decode(found), "<f4").astype(np.float32)
+        answer = run_page(program, path, f"lenet.predict('{encoded}', {number})")
+        logits = np.frombuffer(base64.b64decode(answer), "<f4").astype(np.float32)
         return torch.from_numpy(logits.reshape(len(images), -1))
 
     return predict
 
 
-def _open_file(path: Path, which: int) -> Predict:
-    """Run the model file that is in the page, but not the page's own code."""
+def _load_file(path: Path, number: int) -> Predict:
+    """Return what the model file inside the page computes, without the page's own code."""
     with tempfile.TemporaryDirectory(prefix="lenet-page-") as folder:
         copy = Path(folder) / "model.safetensors"
-        copy.write_bytes(read_models(path.read_text(encoding="utf-8"))[which])
+        copy.write_bytes(read_models(path.read_text(encoding="utf-8"))[number])
         model, _ = load_model(copy)
 
-    @torch.inference_mode()
     def predict(images: Tensor) -> Tensor:
         logits: Tensor = model(to_input(images))
         return logits
@@ -137,15 +135,15 @@ def _open_file(path: Path, which: int) -> Predict:
     return predict
 
 
-def _say(facts: Mapping[str, Any], runner: str) -> str:
-    """Return what the page says about how it was compared."""
+def _describe_check(facts: Mapping[str, Any], browser: str | None) -> str:
+    """Return the page's sentence about how it was compared; empty before that."""
     if "parity" not in facts:
         return ""
-    parity = Parity(**facts["parity"])
-    if not runner:
+    if browser is None:
         return f"When it was exported, this page was {NOT_RUN}."
+    parity = facts["parity"]
     return (
-        f"When it was exported, this page ran in {runner} over {parity.num_images:,} test images: "
-        f"{parity.num_images - parity.num_labels_differ:,} answers are PyTorch's, logits differ by "
-        f"up to {parity.largest_logit_difference:.0e}."
+        f"When it was exported, this page ran in {browser} over {parity['num_images']:,} test "
+        f"images: {parity['num_images'] - parity['num_labels_differ']:,} answers are PyTorch's, "
+        f"logits differ by up to {parity['largest_logit_difference']:.0e}."
     )

@@ -1,4 +1,4 @@
-"""An ONNX file with its preprocessing inside, for ONNX Runtime and whatever else reads ONNX."""
+"""An ONNX file with its preprocessing inside, for ONNX Runtime and other runtimes."""
 
 import logging
 import warnings
@@ -13,30 +13,64 @@ from torch import Tensor
 from lenet import __version__
 from lenet.data.digits import to_input
 from lenet.errors import ExportError
-from lenet.export.artifact import Artifact, Settings, as_strings
-from lenet.export.parity import Predict
-from lenet.export.source import Source
+from lenet.export.parity import (
+    Measured,
+    Predict,
+    Settings,
+    Source,
+    as_strings,
+    save_and_compare,
+)
 from lenet.models import Network
 
 if TYPE_CHECKING:
     import onnx
 
 OPSET = 18
-"""The lowest that torch's exporter writes without converting down: the most readers."""
+"""The lowest that torch's exporter writes without a conversion, for the most runtimes."""
 
 
-def write(source: Source, path: Path, settings: Settings) -> Artifact:
+def write(source: Source, path: Path, settings: Settings) -> Measured:
     """Write `path`: input `x` (batch, 1, 28, 28), output `logits`, any batch size."""
-    export_network(source.model, source.card.model, path, opset=settings.opset)
-    return Artifact(
-        open=lambda: open_session(path),
-        annotate=lambda facts: annotate(path, facts),
-        details={"opset": settings.opset},
-    )
+    graph = export_network(source.model, source.card.model, path, opset=settings.opset)
+    return save_graph(source, graph, path, details={"opset": settings.opset})
 
 
-def export_network(network: Network, name: str, path: Path, *, opset: int = OPSET) -> None:
-    """Write a network's graph, checked, without a word on the machine that made it.
+def save_graph(
+    source: Source,
+    graph: "onnx.ModelProto",
+    path: Path,
+    *,
+    details: dict[str, Any],
+    min_agreement: float | None = None,
+) -> Measured:
+    """Write a graph, with the facts as its metadata, and compare its logits with the source's."""
+    import onnxruntime
+
+    def save(facts: Mapping[str, Any]) -> None:
+        del graph.metadata_props[:]
+        for key, value in as_strings(facts).items():
+            graph.metadata_props.add(key=key, value=value)
+        _write_file(graph, path)
+
+    def load() -> Predict:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+        def predict(images: Tensor) -> Tensor:
+            (logits,) = session.run(["logits"], {"x": to_input(images).numpy()})
+            return torch.from_numpy(np.asarray(logits))
+
+        return predict
+
+    return save_and_compare(source, save, load, details=details, min_agreement=min_agreement)
+
+
+def export_network(
+    network: Network, name: str, path: Path, *, opset: int = OPSET
+) -> "onnx.ModelProto":
+    """Write a network's graph to a file, and return it.
 
     Raises:
         ExportError: The network's operators can't be written in that opset.
@@ -44,10 +78,10 @@ def export_network(network: Network, name: str, path: Path, *, opset: int = OPSE
     import onnx
     from onnx import version_converter
 
-    x = torch.zeros(2, 1, 28, 28)  # any batch but 1, which an exporter may take for a constant
+    x = torch.zeros(2, 1, 28, 28)  # an exporter may take a batch of 1 for a constant
     logger = logging.getLogger("torch.onnx")
     level = logger.level
-    logger.setLevel(logging.ERROR)  # it warns of packages that it could use
+    logger.setLevel(logging.ERROR)  # it warns of optional packages
     try:
         with warnings.catch_warnings():
             # torch's own use of its own deprecated names.
@@ -75,12 +109,13 @@ def export_network(network: Network, name: str, path: Path, *, opset: int = OPSE
             raise ExportError(
                 f"`opset` (={opset}): this network can't be written in it; {OPSET} can"
             ) from None
-    clean(graph, name)
-    save(graph, path)
+    remove_traces(graph, name)
+    _write_file(graph, path)
+    return graph
 
 
-def clean(model: "onnx.ModelProto", name: str) -> None:
-    """Take out what the exporter noted of the code and folders that it ran in."""
+def remove_traces(model: "onnx.ModelProto", name: str) -> None:
+    """Remove the exporter's notes about the code and folders of this machine."""
     import onnx
 
     graph = model.graph
@@ -91,39 +126,13 @@ def clean(model: "onnx.ModelProto", name: str) -> None:
         node.doc_string = ""
     graph.name = name
     model.producer_name, model.producer_version = "lenet", __version__
-    # The lowest that may hold these operators: older runtimes refuse a file by its version alone.
+    # The lowest for these operators: older runtimes refuse a file by its IR version alone.
     model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
 
 
-def save(model: "onnx.ModelProto", path: Path) -> None:
-    """Check a graph and write it; equal graphs are equal files."""
+def _write_file(graph: "onnx.ModelProto", path: Path) -> None:
+    """Check a graph and write it; equal graphs give equal files."""
     import onnx
 
-    onnx.checker.check_model(model, full_check=True)
-    path.write_bytes(model.SerializeToString(deterministic=True))
-
-
-def annotate(path: Path, facts: Mapping[str, Any]) -> None:
-    """Put the facts into the file's metadata, one string each; what is no string as JSON."""
-    import onnx
-
-    model = onnx.load(path)
-    del model.metadata_props[:]
-    for key, value in as_strings(facts).items():
-        model.metadata_props.add(key=key, value=value)
-    save(model, path)
-
-
-def open_session(path: Path) -> Predict:
-    """Load a file into ONNX Runtime."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-    def predict(images: Tensor) -> Tensor:
-        (logits,) = session.run(["logits"], {"x": to_input(images).numpy()})
-        return torch.from_numpy(np.asarray(logits))
-
-    return predict
+    onnx.checker.check_model(graph, full_check=True)
+    path.write_bytes(graph.SerializeToString(deterministic=True))

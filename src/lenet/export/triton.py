@@ -2,20 +2,20 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lenet.export import onnx_graph
-from lenet.export.artifact import Artifact, Settings
-from lenet.export.c_constants import quoted
-from lenet.export.source import Source
+from lenet.export.onnx_graph import export_network, save_graph
+from lenet.export.parity import Measured, Settings, Source
+
+if TYPE_CHECKING:
+    import onnx
 
 MAX_BATCH_SIZE = 1024
-QUEUE_DELAY_US = 500
-"""How long a request may wait for others: about what a batch of this network takes."""
-LABELS_FILE = "labels.txt"
 
+# The queue delay is about what a batch of this network takes.
 CONFIG = """\
 # Pixels in [0, 1], 1 = ink; Triton adds the batch dimension in front.
-name: {name}
+name: "{name}"
 platform: "onnxruntime_onnx"
 max_batch_size: {max_batch_size}
 input [
@@ -35,7 +35,7 @@ output [
     name: "probabilities"
     data_type: TYPE_FP32
     dims: [ {num_classes} ]
-    label_filename: "{labels}"
+    label_filename: "labels.txt"
   }},
   {{
     name: "labels"
@@ -45,66 +45,50 @@ output [
   }}
 ]
 dynamic_batching {{
-  max_queue_delay_microseconds: {delay}
+  max_queue_delay_microseconds: 500
 }}
 """
 
 
-def add_outputs(path: Path, temperature: float) -> None:
+def write(source: Source, path: Path, settings: Settings) -> Measured:
+    """Write the repository `path`, with one model in its first version."""
+    name = source.card.model
+    folder = path / name
+    (folder / "1").mkdir(parents=True)
+    config = CONFIG.format(
+        name=name, max_batch_size=MAX_BATCH_SIZE, num_classes=source.model.num_classes
+    )
+    (folder / "config.pbtxt").write_text(config, encoding="ascii")
+    # One line for each class; a class that holds a line end is written as JSON.
+    lines = (c if c.isprintable() else json.dumps(c) for c in source.card.classes)
+    (folder / "labels.txt").write_text("".join(f"{c}\n" for c in lines), encoding="utf-8")
+    file = folder / "1" / "model.onnx"
+    graph = export_network(source.model, name, file, opset=settings.opset)
+    add_outputs(graph, source.card.temperature)
+    details = {"opset": settings.opset, "max_batch_size": MAX_BATCH_SIZE}
+    return save_graph(source, graph, file, details=details)
+
+
+def add_outputs(model: "onnx.ModelProto", temperature: float) -> None:
     """Add the outputs that `lenet serve` gives beside logits: probabilities and labels.
 
     Args:
-        path: An ONNX file with the output `logits` (batch, classes).
+        model: With the output `logits` (batch, classes).
         temperature: Logits are divided by it before the softmax.
     """
-    import onnx
     from onnx import TensorProto, helper
 
-    graph = (model := onnx.load(path)).graph
-    logits = graph.output[0].type.tensor_type.shape.dim
-    batch, num_classes = logits[0].dim_param, logits[1].dim_value
+    graph = model.graph
+    shape = graph.output[0].type.tensor_type.shape.dim
+    batch, num_classes = shape[0].dim_param, shape[1].dim_value
     graph.initializer.append(
         helper.make_tensor("temperature", TensorProto.FLOAT, [], [temperature])
     )
-    graph.node.extend(
-        [
-            helper.make_node("Div", ["logits", "temperature"], ["scaled"]),
-            helper.make_node("Softmax", ["scaled"], ["probabilities"], axis=1),
-            helper.make_node("ArgMax", ["logits"], ["labels"], axis=1, keepdims=0),
-        ]
-    )
-    float_type, int_type = TensorProto.FLOAT, TensorProto.INT64
-    graph.output.extend(
-        [
-            helper.make_tensor_value_info("probabilities", float_type, [batch, num_classes]),
-            helper.make_tensor_value_info("labels", int_type, [batch]),
-        ]
-    )
-    onnx_graph.save(model, path)
-
-
-def write(source: Source, path: Path, settings: Settings) -> Artifact:
-    """Write the repository `path`, with one model in its first version."""
-    name = source.card.model
-    model = path / name / "1" / "model.onnx"
-    model.parent.mkdir(parents=True)
-    artifact = onnx_graph.write(source, model, settings)
-    add_outputs(model, source.card.temperature)
-    (path / name / "config.pbtxt").write_text(
-        CONFIG.format(
-            name=quoted(name),
-            max_batch_size=MAX_BATCH_SIZE,
-            num_classes=source.model.num_classes,
-            labels=LABELS_FILE,
-            delay=QUEUE_DELAY_US,
-        ),
-        encoding="ascii",
-    )
-    # A line for each class; one that holds a line end of its own is written as JSON.
-    lines = (c if c.isprintable() else json.dumps(c) for c in source.card.classes)
-    (path / name / LABELS_FILE).write_text("".join(f"{c}\n" for c in lines), encoding="utf-8")
-    return Artifact(
-        open=artifact.open,
-        annotate=artifact.annotate,
-        details={**artifact.details, "max_batch_size": MAX_BATCH_SIZE},
-    )
+    graph.node.append(helper.make_node("Div", ["logits", "temperature"], ["scaled"]))
+    graph.node.append(helper.make_node("Softmax", ["scaled"], ["probabilities"], axis=1))
+    graph.node.append(helper.make_node("ArgMax", ["logits"], ["labels"], axis=1, keepdims=0))
+    for name, kind, dims in (
+        ("probabilities", TensorProto.FLOAT, [batch, num_classes]),
+        ("labels", TensorProto.INT64, [batch]),
+    ):
+        graph.output.append(helper.make_tensor_value_info(name, kind, dims))
