@@ -13,14 +13,7 @@ from torch import Tensor
 from lenet import __version__
 from lenet.data.digits import to_input
 from lenet.errors import ExportError
-from lenet.export.parity import (
-    Measured,
-    Predict,
-    Settings,
-    Source,
-    as_strings,
-    save_and_compare,
-)
+from lenet.export.parity import Measured, Predict, Settings, Source, as_strings, save_and_compare
 from lenet.models import Network
 
 if TYPE_CHECKING:

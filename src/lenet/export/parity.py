@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -136,7 +136,7 @@ class Measured:
     """What the function of a format returns."""
 
     parity: Parity
-    details: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any]
     """Facts that only this format has."""
 
 
@@ -145,7 +145,7 @@ def save_and_compare(
     save: Callable[[Mapping[str, Any]], None],
     load: Callable[[], Predict],
     *,
-    details: dict[str, Any] | None = None,
+    details: dict[str, Any],
     min_agreement: float | None = None,
 ) -> Measured:
     """Write an export, compare it with its source, and write it again with the figures inside.
@@ -160,7 +160,6 @@ def save_and_compare(
     Raises:
         ExportError: The export differs from its source.
     """
-    details = details or {}
     save({})
     parity = compare(source, load())
     check(parity, min_agreement)

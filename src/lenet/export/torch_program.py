@@ -9,14 +9,7 @@ import torch
 from torch import Tensor
 
 from lenet.data.digits import to_input
-from lenet.export.parity import (
-    Measured,
-    Predict,
-    Settings,
-    Source,
-    as_strings,
-    save_and_compare,
-)
+from lenet.export.parity import Measured, Predict, Settings, Source, as_strings, save_and_compare
 
 
 def write(source: Source, path: Path, settings: Settings) -> Measured:
@@ -43,4 +36,4 @@ def write(source: Source, path: Path, settings: Settings) -> Measured:
         )
         for node in program.graph.nodes:
             node.meta.pop("stack_trace", None)  # names folders of this machine
-        return save_and_compare(source, save, load)
+        return save_and_compare(source, save, load, details={})
