@@ -8,18 +8,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
-from torch import Tensor
+from safetensors.torch import load_file
 
 import lenet.training.lines as lines_module
 from lenet.data.digits import Digits
 from lenet.models import LeNet5
+from lenet.reading.number import log_probabilities, string_score
 from lenet.training.learners import TorchLearner
 from lenet.training.line_learner import WEIGHT, LineLearner, fold_garbage, line_loss
 from lenet.training.lines import LineMaker, Lines
-from lenet.training.loop import train
+from lenet.training.loop import Watcher, train
 from lenet.training.non_digits import add_non_digits, draw_non_digits
 from lenet.training.recipe import RECIPES
-from lenet.training.run import create_run
+from lenet.training.run import create_run, open_run
 
 
 @pytest.fixture
@@ -77,14 +78,13 @@ def test_digits_stand_in_their_order_at_the_distance_asked_for(
 ) -> None:
     """Against a loop that puts one cell after the other."""
     cells = torch.zeros(1, 3, 32, 40)
-    for place, (first, last) in enumerate(((10, 14), (20, 21), (5, 30))):
+    for place, (first, last) in enumerate(((18, 22), (19, 20), (7, 32))):
         cells[0, place, 8:20, first : last + 1] = 0.5 + 0.1 * place
     monkeypatch.setattr(lines_module, "STYLES", ((2, 2),))
-    monkeypatch.setattr(
-        maker, "_often", lambda share, values, otherwise: torch.as_tensor(otherwise)
-    )
+    monkeypatch.setattr(maker, "_chance", lambda share, *shape: torch.zeros(shape).bool())
+    monkeypatch.setattr(maker, "_often", lambda share, values, rest: torch.as_tensor(rest))
     left = maker._space(cells)
-    start = int(left[0, 0]) + 10
+    start = int(left[0, 0]) + 18
     expected = torch.zeros(32, 200)
     x = start
     for place, width in enumerate((5, 2, 26)):
@@ -106,18 +106,15 @@ def test_a_steps_gradient_is_that_of_both_losses(maker: LineMaker, digits: Digit
     tally = LineLearner(learner, maker, 20).gradients(digits.images[:4], digits.labels[:4])
     found = [p.grad for p in model.parameters()]
     loss = F.cross_entropy(model(x), digits.labels[:4])
-    expected = torch.autograd.grad(
-        loss + WEIGHT * line_loss(model, lines), list(model.parameters())
-    )
+    total = loss + WEIGHT * line_loss(model, lines)
+    expected = torch.autograd.grad(total, list(model.parameters()))
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
-    assert tally.loss == pytest.approx(float(loss), rel=1e-5)
+    assert tally.loss == pytest.approx(float(loss.detach()), rel=1e-5)
 
 
 def test_the_loss_of_lines_is_the_negative_log_probability_a_digit() -> None:
     """Against each line alone, by the reader's own CTC."""
-    from lenet.reading.number import log_probabilities, string_score
-
     torch.manual_seed(0)
     model = LeNet5(11, activation="relu", pooling="max").eval()
     fields = torch.rand(2, 1, 32, 70)
@@ -141,7 +138,7 @@ def test_non_digits_are_added_as_one_class_more(digits: Digits) -> None:
 def test_non_digits_fill_their_box(digits: Digits) -> None:
     ink = draw_non_digits(200) > 100
     sides = torch.stack([ink.any(1).sum(1), ink.any(2).sum(1)]).amax(0)
-    assert 15 <= int(sides.min()) <= int(sides.max()) <= 24
+    assert 19 <= float(sides.float().median()) <= int(sides.max()) <= 24
 
 
 def test_folding_the_garbage_away_changes_no_probability() -> None:
@@ -162,25 +159,15 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(
     monkeypatch.setattr(lines_module, "NUM_SYMBOLS", 20)
     recipe = replace(RECIPES["robust"], epochs=2, num_val=10, non_digits=20, lines=8)
 
-    def weights(path: Path) -> dict[str, Tensor]:
-        from safetensors.torch import load_file
-
-        return load_file(path / "model.safetensors")
-
-    train(create_run(tmp_path / "whole", "robust", recipe, 0))
-
-    class Stop(Exception):
-        pass
-
-    from lenet.training.loop import Watcher
-    from lenet.training.run import open_run
-
     class Stopper(Watcher):
         def epoch(self, scores: object) -> None:
-            raise Stop
+            raise KeyboardInterrupt
 
-    with pytest.raises(Stop):
+    train(create_run(tmp_path / "whole", "robust", recipe, 0))
+    with pytest.raises(KeyboardInterrupt):
         train(create_run(tmp_path / "stopped", "robust", recipe, 0), watcher=Stopper())
     train(open_run(tmp_path / "stopped"))
-    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
+    whole, resumed = (
+        load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped")
+    )
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)

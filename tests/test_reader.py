@@ -35,7 +35,7 @@ def test_the_model_of_the_package_reads_every_kind_of_source(
         assert digit.label == "7"
         assert digit.probability > 0.8
         assert digit.second != "7"
-        assert sum(digit.probabilities) == pytest.approx(1)
+        assert 0.9 < sum(digit.probabilities) < 1  # the rest is that of no digit
         assert digit.probabilities[7] == digit.probability >= digit.second_probability
         assert digit.box is not None
         assert abs(digit.box[0] - 82) < 12

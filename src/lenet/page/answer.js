@@ -49,11 +49,13 @@
 
     /**
      * Show probabilities (of no digit: null), beside those of the other network where there is one.
-     * Returns the answer {name, share}, or null.
+     * Returns the answer {name, share}, or null where there is none.
      */
     function draw(logits, other) {
-      const shares = logits && lenet.softmax(logits, network.temperature);
-      const best = shares ? shares.indexOf(Math.max(...shares)) : -1;
+      const shares = logits && lenet.softmax(network, logits);
+      const none = shares ? 1 - shares.reduce((sum, share) => sum + share, 0) : 1;
+      const first = shares ? shares.indexOf(Math.max(...shares)) : -1;
+      const best = first >= 0 && shares[first] >= none ? first : -1;
       rows.forEach(({ row, fill, rival, text, more }, map) => {
         const share = shares?.[map] ?? 0;
         fill.style.transform = `scaleX(${share})`;
@@ -67,7 +69,10 @@
       byId("verdict").textContent = best >= 0 ? network.classes[best] : "\u2013";
       byId("verdict").classList.toggle("is-empty", best < 0);
       byId("verdict").classList.toggle("is-long", best >= 0 && network.classes[best].length > 2);
-      byId("verdict-text").textContent = shares ? verdict(shares, best) : "nothing to read yet";
+      byId("verdict-text").textContent =
+        best >= 0 ? verdict(shares, best)
+        : shares ? `not a digit, ${percent(none)} sure; next ${network.classes[first]}, ${percent(shares[first])}`
+        : "nothing to read yet";
       const rivals = byId("rivals");
       rivals.hidden = !other?.shares;
       if (other?.shares) {
@@ -75,7 +80,7 @@
         rivals.replaceChildren(make("span", { class: "key" }),
           `The ${other.title} network says ${other.classes[other.shares.indexOf(top)]} (${percent(top)})`);
       }
-      return shares && { name: network.classes[best], share: shares[best] };
+      return best >= 0 ? { name: network.classes[best], share: shares[best] } : null;
     }
 
     function verdict(shares, best) {

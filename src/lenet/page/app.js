@@ -72,7 +72,7 @@
       const other = rival >= 0 && {
         title: titleOf(networks[rival]).toLowerCase(),
         classes: networks[rival].classes,
-        shares: logits(rival) && lenet.softmax(logits(rival), networks[rival].temperature),
+        shares: logits(rival) && lenet.softmax(networks[rival], logits(rival)),
       };
       const best = answer.draw(logits(active), other);
       if (!seen.image && !board.isEmpty()) byId("verdict-text").textContent = "no digit found";
@@ -81,6 +81,7 @@
       clearTimeout(sayTimer);
       sayTimer = setTimeout(() => {
         if (best) say(`Read as ${best.name}, ${lenet.percent(best.share)}`);
+        else if (seen.image) say("No digit");
       }, SAY_AFTER_MS);
     }
 

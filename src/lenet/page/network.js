@@ -47,6 +47,7 @@
       classes: card.classes.map(String),
       is1998: card.model === "lenet5-1998",
       temperature: card.scores?.temperature || 1,
+      hasGarbage: card.has_garbage === true,
       resize: card.config.resize ?? "pad",
       background,
       contrast: Math.fround(ink - background),
@@ -270,11 +271,15 @@
 
   const STEPS = { convolution: convolve, subsampling: subsample, full: connect, rbf: measure };
 
-  /** Return probabilities of logits. */
-  function softmax(logits, temperature = 1) {
-    const top = Math.max(...logits);
-    const powers = Array.from(logits, (logit) => Math.exp((logit - top) / temperature));
-    const total = powers.reduce((sum, power) => sum + power, 0);
+  /**
+   * Return a network's probabilities of its logits. Of one that was trained to tell what is no digit,
+   * whose logit is 0, what is missing to 1 is the probability of that.
+   */
+  function softmax(network, logits) {
+    const top = Math.max(...logits, network.hasGarbage ? 0 : -Infinity);
+    const powerOf = (logit) => Math.exp((logit - top) / network.temperature);
+    const powers = Array.from(logits, powerOf);
+    const total = powers.reduce((sum, power) => sum + power, network.hasGarbage ? powerOf(0) : 0);
     return powers.map((power) => power / total);
   }
 

@@ -34,15 +34,19 @@ class Classifier:
     """Called by one thread at a time."""
     temperature: float
     """What logits are divided by before the softmax."""
+    has_garbage: bool
+    """The model was trained to tell what is no digit, whose logit is 0."""
     path: Path
     """The model file."""
 
     def probabilities(self, logits: Floats) -> Floats:
-        """Return (N, num_classes) float32, each row a distribution."""
+        """Return (N, num_classes) float32; what a row lacks to 1 is that of no digit."""
         scaled = logits / np.float32(self.temperature)
+        if self.has_garbage:
+            scaled = np.pad(scaled, ((0, 0), (0, 1)))
         likely = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         result: Floats = likely / likely.sum(axis=1, keepdims=True)
-        return result
+        return result[:, : logits.shape[1]]
 
 
 def load_classifier(path: Path, *, engine: str = "auto") -> Classifier:
@@ -82,6 +86,7 @@ def load_classifier(path: Path, *, engine: str = "auto") -> Classifier:
                 engine=name,
                 logits=makers[name](),
                 temperature=card.temperature,
+                has_garbage=card.has_garbage,
                 path=path,
             )
         except LeNetError as error:

@@ -102,13 +102,15 @@ async def _classify(images: NDArray[np.uint8], reject: float, service: Service) 
     rows = classifier.probabilities(await service.classify(images))
     digits = []
     for row, label in zip(rows.tolist(), rows.argmax(axis=1).tolist(), strict=True):
+        nothing = max(0.0, 1 - sum(row))
+        is_digit = row[label] >= nothing
         is_rejected = row[label] < reject
         digits.append(
             {
-                "label": None if is_rejected else classifier.classes[label],
-                "probability": row[label],
+                "label": classifier.classes[label] if is_digit and not is_rejected else None,
+                "probability": row[label] if is_digit else nothing,
                 "probabilities": row,
-                "status": "rejected" if is_rejected else "read",
+                "status": ("rejected" if is_rejected else "read") if is_digit else "not a digit",
                 "box": None,
             }
         )

@@ -148,8 +148,14 @@ def describe_number(number: Number, reject: float) -> dict[str, Any]:
         "number": number.text if number.lines and not is_rejected else None,
         "probability": number.probability,
         "status": "rejected" if is_rejected else "read" if number.lines else "empty",
+        "turned": number.turned,
         "lines": [
-            {"text": line.text, "probabilities": line.probabilities, "box": line.box}
+            {
+                "text": line.text,
+                "probability": line.probability,
+                "probabilities": line.probabilities,
+                "box": line.box,
+            }
             for line in (() if is_rejected else number.lines)
         ],
     }
