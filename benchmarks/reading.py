@@ -3,8 +3,8 @@
 Run: `.venv/bin/python benchmarks/reading.py [--model FILE] [--record]`
 
 Measures the rejection curve; accuracy under rotation, scale, shift, noise and blur; accuracy on
-each kind of scene (tests/scenes.py); the error rate of strings, by both ways of reading. Draws the
-figures of docs/reading.md.
+each kind of scene (tests/scenes.py); what is taken for no digit; the error rate of strings, and how
+far their probabilities can be trusted. Draws the figures of docs/reading.md.
 """
 
 from pathlib import Path
@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 from harness import ROOT, main
+from non_digits import make_non_digits
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
-from scenes import KINDS, make_scene
+from scenes import KINDS, make_scene, make_string
 
 from lenet import load
 from lenet.data.distortions import BLUR, INK, NOISE, NOISE_KEY, Distortion, draw, render
-from lenet.reading.reader import METHODS, Reader
+from lenet.reading.reader import Reader
 from lenet.reading.steps import save_steps
-from lenet.reading.strings import make_string
 from lenet.results.plots import new_figure, save_figure
 
 FIGURES = ROOT / "docs" / "images"
@@ -33,6 +33,8 @@ CONDITIONS: dict[str, dict[str, Any]] = {
     "touching, gaps of -1 to 0": {"gaps": (-1, 0)},
     "gaps of -1 to 4, salt and pepper on 10 %": {"gaps": (-1, 4), "noise": 0.1},
 }
+LENGTHS = range(1, 11)
+NUM_BINS = 10
 HARD = ("pencil", "lined", "sheet", "frame", "shadow")
 
 
@@ -40,6 +42,7 @@ def reading(
     model: Path | None = None,
     num_strings: int = 2000,
     num_scenes: int = 40,
+    num_non_digits: int = 150,
     figures: Path = FIGURES,
 ) -> dict[str, Any]:
     """Measure, and draw the figures.
@@ -48,6 +51,7 @@ def reading(
         model: A model file or a run; None for the package's model.
         num_strings: Of each kind.
         num_scenes: Of each kind.
+        num_non_digits: Of each kind.
         figures: Folder of the figures.
     """
     torch.set_num_threads(1)
@@ -59,7 +63,9 @@ def reading(
         "rejection": rejection(reader, images, labels),
         "robustness": robustness(reader, test.images[:1000], labels[:1000]),
         "scenes": scenes(reader, images, labels, num_scenes),
+        "non_digits": non_digits(reader, images, num_non_digits),
         "strings": strings(reader, images, labels, num_strings),
+        "lengths": lengths(reader, images, labels, num_strings // 10),
     }
     plot(found, figures)
     draw_hard(reader, images, figures)
@@ -138,26 +144,69 @@ def scenes(reader: Reader, images: NDArray[Any], labels: NDArray[Any], num: int)
     return {"num_each": num, "accuracy": found}
 
 
+def non_digits(reader: Reader, images: NDArray[Any], num: int) -> dict[str, Any]:
+    """Return the shares of what is no digit that get no label, and of test digits that get none."""
+    found = {
+        kind: round(sum(reader.read_digit(picture).label is None for picture in pictures) / num, 4)
+        for kind, pictures in make_non_digits(num, SEED).items()
+    }
+    chances = reader.probabilities(images)
+    refused = float((1 - chances.sum(axis=1) > chances.max(axis=1)).mean())
+    return {"num_each": num, "told_apart": found, "test_digits_refused": round(refused, 4)}
+
+
 def strings(reader: Reader, images: NDArray[Any], labels: NDArray[Any], num: int) -> dict[str, Any]:
-    """Return the shares of strings of five digits misread, and of digits, by gaps and way."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    """Return the shares of strings of five digits misread, and of digits, by gaps."""
+    found: dict[str, dict[str, float]] = {}
+    chances, hits = [], []
     for name, options in CONDITIONS.items():
-        wrong, distances = dict.fromkeys(METHODS, 0), dict.fromkeys(METHODS, 0)
+        wrong = distance = 0
         rng = np.random.default_rng([SEED, len(found)])
         for _ in range(num):
-            string = make_string(images, labels, rng, length=LENGTH, **options)
-            for method in METHODS:
-                text = reader.read_number(string.image, method=method).text
-                wrong[method] += text != string.text
-                distances[method] += edit_distance(text, string.text)
+            picture, text = make_string(images, labels, rng, length=LENGTH, **options)
+            number = reader.read_number(picture)
+            wrong += number.text != text
+            distance += edit_distance(number.text, text)
+            chances.append(number.probability)
+            hits.append(number.text == text)
         found[name] = {
-            method: {
-                "strings": round(wrong[method] / num, 4),
-                "digits": round(distances[method] / (num * LENGTH), 4),
-            }
-            for method in METHODS
+            "strings": round(wrong / num, 4),
+            "digits": round(distance / (num * LENGTH), 4),
         }
-    return {"num_each": num, "length": LENGTH, "error": found}
+    return {
+        "num_each": num,
+        "length": LENGTH,
+        "error": found,
+        "reliability": reliability(np.array(chances), np.array(hits)),
+    }
+
+
+def reliability(chances: NDArray[Any], hits: NDArray[Any]) -> list[dict[str, float]]:
+    """Return, by tenths of the probability, how many strings, its mean, and the share right."""
+    bins = np.minimum((chances * NUM_BINS).astype(int), NUM_BINS - 1)
+    return [
+        {
+            "num": int((bins == k).sum()),
+            "probability": round(float(chances[bins == k].mean()), 4),
+            "right": round(float(hits[bins == k].mean()), 4),
+        }
+        for k in np.unique(bins)
+    ]
+
+
+def lengths(
+    reader: Reader, images: NDArray[Any], labels: NDArray[Any], num: int
+) -> dict[str, float]:
+    """Return the share misread of strings with gaps of -1 to 4, by their length."""
+    found = {}
+    for length in LENGTHS:
+        rng = np.random.default_rng([SEED, 100 + length])
+        wrong = 0
+        for _ in range(num):
+            picture, text = make_string(images, labels, rng, length=length, gaps=(-1, 4))
+            wrong += reader.read_number(picture).text != text
+        found[str(length)] = round(wrong / num, 4)
+    return found
 
 
 def edit_distance(a: str, b: str) -> int:
