@@ -251,6 +251,8 @@ def _table_line(row: dict[str, Any]) -> str:
         number = f"? ({row['best']})" if row["status"] == "rejected" else row["number"]
         return f"{number:<16} {row['probability']:>6.1%}   {shown(row['path'])}"
     second = f"{row['second']} {row['second_probability']:.1%}"
+    if row["status"] == "several":
+        return f"-  several things               {shown(row['path'])}"
     if row["status"] == "not a digit":
         return f"-  no digit {row['probability']:>6.1%}   then {second:<12}  {shown(row['path'])}"
     label = "?" if row["status"] == "rejected" else row["label"]

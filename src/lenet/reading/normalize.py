@@ -38,6 +38,9 @@ of lines or a table there."""
 MAX_REACH, MIN_GAP = 0.85, 0.08
 """However small the pieces into which a faint stroke fell apart, those may be joined that are
 together within so much of the picture's longer side, and apart by less than so much of it."""
+SECOND, SECOND_INK = 0.5, 0.1
+"""What has these shares of the digit's size and of its ink is another digit, or a part of what is
+no digit."""
 MIDDLE = 14.5
 """Where the centre of mass lies from the top and the left, in pixels: at the middle of the pixel
 of row and column 14, as in MNIST, and not at the middle of the image."""
@@ -55,13 +58,20 @@ class Normalized:
     """(28, 28), 0 = background, 255 = ink; None where no digit was found."""
     box: tuple[int, int, int, int] | None
     """Left, top, right, bottom of the digit in the picture that was given, in pixels."""
+    is_alone: bool
+    """Nothing else in the picture is about as large."""
     is_light_on_dark: bool
     steps: tuple[tuple[str, NDArray[Any]], ...] = field(repr=False)
     """What each step made: its name and a grey picture (H, W) in [0, 1] or (H, W, 3)."""
 
 
-def pick_digit(ink: Ink) -> Mask:
-    """Return the pixels (H, W) of the digit; none where there is no digit."""
+def pick_digit(ink: Ink) -> tuple[Mask, bool]:
+    """Decide which pixels belong to the digit.
+
+    Returns:
+        (H, W) mask, none set where there is no digit; and whether nothing else lies whole in the
+        picture that is about as large.
+    """
     height, width = ink.strength.shape
     # Strokes, lines and specks are told apart by their width in pixels.
     scale = enlargement(height, width)
@@ -85,13 +95,30 @@ def pick_digit(ink: Ink) -> Mask:
             and r.label in inside
         ]
         if strong:
-            taken = np.isin(labels, [r.label for r in join(strong, others, mask.shape)])
+            digit = join(strong, others, mask.shape)
+            taken = np.isin(labels, [r.label for r in digit])
             blocks = taken.reshape(height, scale, width, scale)
-            return np.asarray(blocks.any(axis=(1, 3)))
+            is_alone = not any(_is_second(r, digit, mask.shape) for r in strong)
+            return np.asarray(blocks.any(axis=(1, 3))), is_alone
         # Only frames, corners and specks are this strong: look for something fainter.
         gone = np.isin(labels, [r.label for r in regions if r.peak >= 0.5 * peak])
         strength[dilate(gone.astype(np.float32), 2 * scale) > 0] = 0
-    return np.zeros((height, width), np.bool_)
+    return np.zeros((height, width), np.bool_), True
+
+
+def _is_second(r: Region, digit: list[Region], shape: tuple[int, ...]) -> bool:
+    """Tell whether a region is about as large as the digit, and not cut off by the picture."""
+    left, top, right, bottom = bounding_box(digit)
+    return (
+        r not in digit
+        and not _touches_edge(r, shape)
+        and r.size >= SECOND * max(right - left, bottom - top)
+        and r.weight >= SECOND_INK * sum(part.weight for part in digit)
+    )
+
+
+def _touches_edge(r: Region, shape: tuple[int, ...]) -> bool:
+    return r.top == 0 or r.left == 0 or r.bottom == shape[0] or r.right == shape[1]
 
 
 def strongest(strength: Grey) -> float:
@@ -109,19 +136,15 @@ def join(strong: list[Region], others: list[Region], shape: tuple[int, ...]) -> 
         others: What may join it, `strong` among them.
         shape: Of the picture.
     """
-
-    def touches_edge(r: Region) -> bool:
-        return r.top == 0 or r.left == 0 or r.bottom == shape[0] or r.right == shape[1]
-
     # A neighbour's stroke reaches in from the edge, and is cut off there.
-    whole = [r for r in strong if not touches_edge(r)]
+    whole = [r for r in strong if not _touches_edge(r, shape)]
     heaviest = max(strong, key=lambda r: r.weight)
     main = max(whole, key=lambda r: r.weight) if whole else heaviest
-    if touches_edge(heaviest) and main.weight < 0.4 * heaviest.weight:
+    if _touches_edge(heaviest, shape) and main.weight < 0.4 * heaviest.weight:
         main = heaviest
     taken, rest = [main], [r for r in others if r.label != main.label]
-    if not touches_edge(main):
-        rest = [r for r in rest if not touches_edge(r)]
+    if not _touches_edge(main, shape):
+        rest = [r for r in rest if not _touches_edge(r, shape)]
     reach = max(1.7 * main.size, MAX_REACH * max(shape))
     while True:
         box = bounding_box(taken)
@@ -237,7 +260,7 @@ def normalize(rgb: NDArray[Any], *, keep_steps: bool = False) -> Normalized:
     left, top, right, bottom = card or (0, 0, rgb.shape[1], rgb.shape[0])
     if card is not None:
         ink = find_ink(rgb[top:bottom, left:right])
-    mask = pick_digit(ink)
+    mask, is_alone = pick_digit(ink)
     found = Image.fromarray(mask).getbbox()
     image = to_mnist(ink.strength, mask) if found else None
     box = (found[0] + left, found[1] + top, found[2] + left, found[3] + top) if found else None
@@ -254,5 +277,9 @@ def normalize(rgb: NDArray[Any], *, keep_steps: bool = False) -> Normalized:
         if image is not None:
             steps.append(("28x28", image.astype(np.float32) / 255))
     return Normalized(
-        image=image, box=box, is_light_on_dark=ink.is_light_on_dark, steps=tuple(steps)
+        image=image,
+        box=box,
+        is_alone=is_alone,
+        is_light_on_dark=ink.is_light_on_dark,
+        steps=tuple(steps),
     )

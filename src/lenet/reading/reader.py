@@ -36,7 +36,7 @@ class Digit:
     """What was read from a picture of one digit."""
 
     label: str | None
-    """None where nothing was found, or what was found is likelier no digit."""
+    """None where nothing was found, or several things, or what is likelier no digit."""
     probability: float
     """Of the label or, without one, that it is no digit; 0..1, 0 where nothing was found."""
     second: str | None
@@ -46,7 +46,7 @@ class Digit:
     """Of each class, in the order of `Reader.classes`; what is missing to 1 is that of no digit.
     Empty where nothing was found."""
     number: str | None = None
-    """Of what is no digit: the number that it seems to be."""
+    """The number of several digits that it seems to be, where there is no label."""
     box: tuple[int, int, int, int] | None
     """Left, top, right, bottom in the picture that was given, in pixels."""
     normalized: Normalized = field(repr=False)
@@ -200,7 +200,7 @@ class Reader:
             )
         first, second = np.argsort(probabilities)[::-1][:2].tolist()
         nothing = max(0.0, 1 - float(probabilities.sum()))
-        is_digit = float(probabilities[first]) >= nothing
+        is_digit = normalized.is_alone and float(probabilities[first]) >= nothing
         if not is_digit:
             second = first
         return Digit(
@@ -319,14 +319,16 @@ def named_model(name: str | Path) -> Iterator[Path]:
 
 
 def status_of(digit: Digit, reject: float) -> str:
-    """Return "read", "rejected", "not a digit" or "empty".
+    """Return "read", "rejected", "not a digit", "several" or "empty".
 
     Args:
         digit: What was read.
         reject: No label is given below this probability.
     """
+    if digit.label is None and digit.probabilities:
+        return "not a digit" if digit.normalized.is_alone else "several"
     if digit.label is None:
-        return "not a digit" if digit.probabilities else "empty"
+        return "empty"
     return "rejected" if digit.probability < reject else "read"
 
 
