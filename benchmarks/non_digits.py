@@ -88,4 +88,5 @@ def _photograph(canvas: Image.Image, rng: Rng) -> Picture:
     y, x = np.mgrid[0:SIDE, 0:SIDE] / SIDE - 0.5
     light = rng.uniform(0.75, 0.95) + rng.uniform(-0.15, 0.15) * x + rng.uniform(-0.15, 0.15) * y
     grain = rng.normal(0, rng.uniform(0.5, 4), soft.shape)
-    return (soft * light + grain).clip(0, 255).astype(np.uint8)
+    picture: Picture = (soft * light + grain).clip(0, 255).astype(np.uint8)
+    return picture

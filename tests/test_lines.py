@@ -50,7 +50,7 @@ def maker(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> LineMaker:
 
 
 def test_lines_are_the_same_for_equal_seed_and_epoch(maker: LineMaker) -> None:
-    drawn = {}
+    drawn: dict[int, list[Lines]] = {}
     for epoch in (0, 1, 0):
         maker.begin_epoch(epoch)
         lines = [maker.draw(30) for _ in range(3)]

@@ -106,7 +106,9 @@ def test_two_readings_share_the_probability() -> None:
 
 
 def test_a_turned_page_is_read_and_says_so() -> None:
-    reader = Reader(lambda images: np.zeros((len(images), 10)), has_garbage=True, sweep=as_bars)
+    reader = Reader(
+        lambda images: np.zeros((len(images), 10), np.float32), has_garbage=True, sweep=as_bars
+    )
     page = np.rot90(bars(3), -1)
     number = reader.read_number((page * 255).astype(np.uint8))
     assert number.text == "111"

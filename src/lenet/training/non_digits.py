@@ -156,10 +156,13 @@ def _mark(rng: Rng) -> Ink:
     if rng.random() < 0.5:
         squeeze, turn = rng.uniform(0.6, 1.6), rng.uniform(0, np.pi)
         u, v = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
-        return (np.hypot(u * squeeze, v) < rng.uniform(8, 18)).astype(np.float64)
-    slope, bend = rng.uniform(-0.25, 0.25), rng.uniform(-0.008, 0.008)
-    ink = np.abs(y - slope * x - bend * x * x) < rng.uniform(1.5, 5)
-    return (ink & (np.abs(x) < rng.uniform(18, 29))).astype(np.float64)
+        mask = np.hypot(u * squeeze, v) < rng.uniform(8, 18)
+    else:
+        slope, bend = rng.uniform(-0.25, 0.25), rng.uniform(-0.008, 0.008)
+        mask = np.abs(y - slope * x - bend * x * x) < rng.uniform(1.5, 5)
+        mask &= np.abs(x) < rng.uniform(18, 29)
+    ink: Ink = mask.astype(np.float64)
+    return ink
 
 
 def _frame(rng: Rng) -> Ink:
