@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 import lenet.training.lines as lines_module
 from lenet.data.digits import Digits
 from lenet.models import LeNet5
-from lenet.reading.number import log_probabilities, string_score
+from lenet.reading.number import log_probabilities, string_scores
 from lenet.training.learners import TorchLearner
 from lenet.training.line_learner import WEIGHT, LineLearner, fold_garbage, line_loss
 from lenet.training.lines import LineMaker, Lines
@@ -123,7 +123,7 @@ def test_the_loss_of_lines_is_the_negative_log_probability_a_digit() -> None:
         logits = fold_garbage(model).eval().sweep(fields).double().numpy()
         loss = float(line_loss(model, lines))
     texts = ((1, 2, 2), (5,))
-    scores = [string_score(log_probabilities(logits[i]), texts[i]) for i in range(2)]
+    scores = [string_scores(log_probabilities(logits[i]), [texts[i]])[0] for i in range(2)]
     assert loss == pytest.approx(-sum(scores) / 4, rel=1e-4)
 
 

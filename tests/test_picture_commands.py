@@ -130,9 +130,9 @@ def test_numbers_are_read_from_the_command_line(
     assert [row["number"] for row in rows] == ["7", None, "7"]
     assert rows[0]["lines"] == ["7"]
     assert set(rows[0]) == {
-        "path", "number", "probability", "status", "best", "lines", "boxes",
+        "path", "number", "probability", "status", "best", "lines", "boxes", "turned",
     }  # fmt: skip
-    assert main(["read", str(folder / "b.png"), "--method", "sweep", "--csv"]) == 0
+    assert main(["read", str(folder / "b.png"), "--csv"]) == 0
     assert capsys.readouterr().out.startswith("path,number,")
     assert main(["read", str(folder / "b.png"), "--reject", "1"]) == 0
     assert capsys.readouterr().out.startswith("? (7)")

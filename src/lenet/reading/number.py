@@ -36,6 +36,9 @@ VIEWS = ((1.0, 0.0), (0.85, 0.0), (1.15, 0.0), (1.0, 0.2), (1.0, -0.2))
 """Scale of a line, and columns a row by which it is sheared."""
 LEAN = 0.25
 """A lean up to this, in columns a row, is kept as it was written: MNIST's digits lean as much."""
+GARBAGE = -1.0
+"""Logit of garbage in a line. With the network's own 0, more digits are lost where they touch than
+are put in, in strings of validation digits (docs/lab/reading.md)."""
 BEAM = 8
 """Strings kept at each place of the search."""
 PROPOSED = 4
@@ -60,10 +63,10 @@ def read_line(patch: Patch, sweep: Sweep, *, temperature: float = 1.0) -> Readin
     field = line_field(patch)
     lean = min(LEAN, max(-LEAN, patch.slant))
     fields = [_view(field, scale, lean + shear) for scale, shear in VIEWS]
-    views = [log_probabilities(sweep(view[None])[0]) for view in fields]
+    views = [log_probabilities(sweep(view[None])[0], GARBAGE) for view in fields]
     proposed = {text for view in views for text in propose(view)}
     texts = sorted(proposed)
-    scores = np.mean([[string_score(view, text) for text in texts] for view in views], axis=0)
+    scores = np.mean([string_scores(view, texts) for view in views], axis=0)
     return _weigh(texts, scores / temperature)
 
 
@@ -103,13 +106,14 @@ def _view(field: Grey, scale: float, shear: float) -> Grey:
     return view
 
 
-def log_probabilities(logits: Floats) -> Floats:
+def log_probabilities(logits: Floats, garbage: float = 0.0) -> Floats:
     """Return the log-probabilities (T, n + 1) of each class and, last, of garbage.
 
     Args:
-        logits: (T, n); that of garbage is 0 (equation 9 of the paper).
+        logits: (T, n) of the digits.
+        garbage: Logit of garbage, 0 in the network (equation 9 of the paper).
     """
-    logits = np.pad(logits.astype(np.float64), ((0, 0), (0, 1)))
+    logits = np.pad(logits.astype(np.float64), ((0, 0), (0, 1)), constant_values=garbage)
     top = logits.max(axis=1, keepdims=True)
     found: Floats = logits - top - np.log(np.exp(logits - top).sum(axis=1, keepdims=True))
     return found
@@ -125,6 +129,9 @@ def propose(table: Floats) -> list[Text]:
     beam: dict[Text, tuple[float, float]] = {(): (0.0, -math.inf)}
     for row in table:
         likely = [int(label) for label in np.flatnonzero(row[:garbage] > UNLIKELY)]
+        if not likely:  # as at most places between digits
+            beam = {text: (_add(*ends) + row[garbage], -math.inf) for text, ends in beam.items()}
+            continue
         found: dict[Text, tuple[float, float]] = {}
 
         def add(text: Text, in_garbage: float, in_digit: float, to: dict[Any, Any] = found) -> None:
@@ -144,29 +151,36 @@ def propose(table: Floats) -> list[Text]:
     return list(beam)[:PROPOSED]
 
 
-def string_score(table: Floats, text: Text) -> float:
-    """Return the log-probability of a string: CTC's forward algorithm.
+def string_scores(table: Floats, texts: Sequence[Text]) -> Floats:
+    """Return the log-probabilities (N,) of strings: CTC's forward algorithm, for all at once.
 
     Args:
         table: (T, n + 1) from `log_probabilities`.
-        text: The string.
+        texts: N strings.
     """
     garbage = table.shape[1] - 1
-    states = [garbage]
-    for label in text:
-        states += [label, garbage]
+    # Garbage, digit, garbage, digit, ..., garbage; shorter strings are filled up with garbage.
+    states = np.full((len(texts), 2 * max(map(len, texts)) + 1), garbage)
+    for row, text in zip(states, texts, strict=True):
+        row[1 : 2 * len(text) : 2] = text
     # A digit may follow another one without garbage between them, unless they are equal.
-    may_skip = np.array(
-        [k >= 2 and s != garbage and s != states[k - 2] for k, s in enumerate(states)]
-    )
-    scores = np.full(len(states), -np.inf)
-    scores[:2] = table[0, states[:2]]
+    may_skip = np.zeros(states.shape, np.bool_)
+    may_skip[:, 3::2] = states[:, 3::2] != states[:, 1:-2:2]
+    barrier = np.where(may_skip, 0.0, -np.inf)
+    scores = np.full(states.shape, -np.inf)
+    scores[:, :2] = table[0, states[:, :2]]
     for row in table[1:]:
-        one, two = np.full_like(scores, -np.inf), np.full_like(scores, -np.inf)
-        one[1:], two[2:] = scores[:-1], scores[:-2]
-        two[~may_skip] = -np.inf
-        scores = np.logaddexp(np.logaddexp(scores, one), two) + row[states]
-    return float(np.logaddexp.reduce(scores[-2:]))
+        before = scores
+        scores = before.copy()
+        scores[:, 1:] = np.logaddexp(scores[:, 1:], before[:, :-1])
+        scores[:, 2:] = np.logaddexp(scores[:, 2:], before[:, :-2] + barrier[:, 2:])
+        scores += row[states]
+    # A string ends in its last digit or in the garbage behind it.
+    ends = 2 * np.array([len(text) for text in texts])
+    each = np.arange(len(texts))
+    last = np.where(ends > 0, scores[each, ends - 1], -np.inf)
+    found: Floats = np.logaddexp(scores[each, ends], last)
+    return found
 
 
 def _weigh(texts: Sequence[Text], scores: Floats) -> Reading:

@@ -25,9 +25,14 @@ Logits = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 SURE = 0.5
 """Probability from which a number is suggested where one digit was asked for and none found."""
-DOUBTFUL, CLEAR = 0.2, 0.8
-"""Of a number: less than the one, it is also read with the picture turned; a turn counts if it
-makes it more than the other and no shorter."""
+MIN_TURNED = 3
+"""Digits, at least, that a turned picture must show."""
+MAX_WRITING = 300
+"""Length of all lines of a picture together, in heights of their digits; 100 take a second."""
+DOUBTFUL, CLEAR, CLEARER = 0.2, 0.97, 0.02
+"""A number of less probability than the first is also read with the picture turned. A turn counts
+if its digits' mean probability is at least the second, higher by the third, and no fewer digits
+are read."""
 PRETRAINED = "robust.safetensors"
 
 
@@ -80,6 +85,17 @@ class Number:
     def text(self) -> str:
         """The number; several lines are joined by a slash."""
         return "/".join(line.text for line in self.lines)
+
+    @property
+    def num_digits(self) -> int:
+        """Of all lines."""
+        return sum(len(line.text) for line in self.lines)
+
+    @property
+    def clarity(self) -> float:
+        """Mean probability of the digits, 0..1; 0 without digits."""
+        found = [p for line in self.lines for p in line.probabilities]
+        return sum(found) / len(found) if found else 0.0
 
     @property
     def probability(self) -> float:
@@ -218,7 +234,10 @@ class Reader:
         """Return the number of several digits that a picture seems to show."""
         if self._sweep is None:
             return None
-        number = Number(lines=self._lines(picture, picture.rgb))
+        try:
+            number = Number(lines=self._lines(picture, picture.rgb))
+        except PictureError:  # too much writing for a number
+            return None
         return number.text if len(number.text) > 1 and number.probability > SURE else None
 
     def read_number(self, source: Source) -> Number:
@@ -239,10 +258,13 @@ class Reader:
         best = Number(lines=self._lines(picture, picture.rgb))
         if best.probability < DOUBTFUL:
             for turned in (90, 180, 270):
-                lines = self._lines(picture, np.rot90(picture.rgb, -turned // 90), turned)
+                try:
+                    lines = self._lines(picture, np.rot90(picture.rgb, -turned // 90), turned)
+                except PictureError:  # too much writing, which it is not
+                    continue
                 number = Number(lines=lines, turned=turned)
-                is_longer = len(number.text) >= max(2, len(best.text))
-                if is_longer and number.probability > max(CLEAR, best.probability):
+                is_longer = number.num_digits >= max(MIN_TURNED, best.num_digits)
+                if is_longer and number.clarity >= max(CLEAR, best.clarity + CLEARER):
                     best = number
         return best
 
@@ -253,7 +275,13 @@ class Reader:
         assert self._sweep is not None
         lines = []
         rgb, (x, y) = cut_card(rgb)
-        for patch in find_patches(rgb):
+        patches = find_patches(rgb)
+        if sum(patch.parts.shape[1] / patch.height for patch in patches) > MAX_WRITING:
+            raise PictureError(
+                f"more writing than {MAX_WRITING} digits in a row is not read; cut the picture "
+                "into parts"
+            )
+        for patch in patches:
             found = read_line(patch, self._sweep, temperature=self._temperature)
             if found.labels:
                 left, top, right, bottom = patch.box
