@@ -271,10 +271,7 @@
 
   const STEPS = { convolution: convolve, subsampling: subsample, full: connect, rbf: measure };
 
-  /**
-   * Return a network's probabilities of its logits. Of one that was trained to tell what is no digit,
-   * whose logit is 0, what is missing to 1 is the probability of that.
-   */
+  /** Return probabilities; what is missing to 1 is that of no digit, where the network tells it. */
   function softmax(network, logits) {
     const top = Math.max(...logits, network.hasGarbage ? 0 : -Infinity);
     const powerOf = (logit) => Math.exp((logit - top) / network.temperature);
