@@ -329,10 +329,13 @@ def test_onnx_is_written_in_the_opset_asked_for(
     assert "`opset` (=9)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("has_garbage", [False, True])
 def test_a_triton_repository_has_the_layout_and_fields_that_triton_reads(
-    save: Callable[..., Path],
+    has_garbage: bool, save: Callable[..., Path]
 ) -> None:
     model = save()
+    network, card = load_model(model)
+    save_model(model, network, replace(card, has_garbage=has_garbage))
     export_model(model, "triton")
     folder = model.parent / "triton" / "lenet5"
     assert names(folder) == {"1", "config.pbtxt", "labels.txt"}
@@ -348,7 +351,8 @@ def test_a_triton_repository_has_the_layout_and_fields_that_triton_reads(
     logits = source_logits(model, x)
     torch.testing.assert_close(run_onnx(folder / "1" / "model.onnx", x), logits, rtol=0, atol=1e-4)
     found = run_outputs(folder / "1" / "model.onnx", x)
-    expected = torch.softmax(logits / load_model(model)[1].temperature, 1)
+    scaled = torch.nn.functional.pad(logits / card.temperature, (0, 1 if has_garbage else 0))
+    expected = torch.softmax(scaled, 1)[:, :10]
     np.testing.assert_allclose(found["probabilities"], expected, rtol=0, atol=1e-5)
     np.testing.assert_array_equal(found["labels"], logits.argmax(1))
     assert json.loads((model.parent / "triton" / "export.json").read_text())["kind"] == "triton"
