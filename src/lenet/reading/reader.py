@@ -27,8 +27,9 @@ SURE = 0.5
 """Probability from which a number is suggested where one digit was asked for and none found."""
 MIN_TURNED = 3
 """Digits, at least, that a turned picture must show."""
-MAX_WRITING = 300
-"""Length of all lines of a picture together, in heights of their digits; 100 take a second."""
+MAX_WRITING, MAX_DOUBTFUL = 300, 50
+"""Length of all lines of a picture together, in heights of their digits; 100 take a second. Of more
+than the second, nothing is tried but what was asked for."""
 DOUBTFUL, CLEAR, CLEARER = 0.2, 0.97, 0.02
 """A number of less probability than the first is also read with the picture turned. A turn counts
 if its digits' mean probability is at least the second, higher by the third, and no fewer digits
@@ -235,8 +236,8 @@ class Reader:
         if self._sweep is None:
             return None
         try:
-            number = Number(lines=self._lines(picture, picture.rgb))
-        except PictureError:  # too much writing for a number
+            number = Number(lines=self._lines(picture, picture.rgb, most=MAX_DOUBTFUL))
+        except PictureError:
             return None
         return number.text if len(number.text) > 1 and number.probability > SURE else None
 
@@ -259,8 +260,9 @@ class Reader:
         if best.probability < DOUBTFUL:
             for turned in (90, 180, 270):
                 try:
-                    lines = self._lines(picture, np.rot90(picture.rgb, -turned // 90), turned)
-                except PictureError:  # too much writing, which it is not
+                    rgb = np.rot90(picture.rgb, -turned // 90)
+                    lines = self._lines(picture, rgb, turned=turned, most=MAX_DOUBTFUL)
+                except PictureError:
                     continue
                 number = Number(lines=lines, turned=turned)
                 is_longer = number.num_digits >= max(MIN_TURNED, best.num_digits)
@@ -269,17 +271,20 @@ class Reader:
         return best
 
     def _lines(
-        self, picture: Picture, rgb: NDArray[Any], turned: int = 0
+        self, picture: Picture, rgb: NDArray[Any], *, turned: int = 0, most: int = MAX_WRITING
     ) -> tuple[WrittenLine, ...]:
-        """Read the lines of a picture that was turned by some degrees."""
+        """Read the lines of a picture that was turned by some degrees.
+
+        Raises:
+            PictureError: More writing than `most`, in heights of its digits.
+        """
         assert self._sweep is not None
         lines = []
         rgb, (x, y) = cut_card(rgb)
         patches = find_patches(rgb)
-        if sum(patch.parts.shape[1] / patch.height for patch in patches) > MAX_WRITING:
+        if sum(patch.parts.shape[1] / patch.height for patch in patches) > most:
             raise PictureError(
-                f"more writing than {MAX_WRITING} digits in a row is not read; cut the picture "
-                "into parts"
+                f"more writing than {most} digits in a row is not read; cut the picture into parts"
             )
         for patch in patches:
             found = read_line(patch, self._sweep, temperature=self._temperature)
