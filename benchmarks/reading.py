@@ -65,7 +65,7 @@ def reading(
         "scenes": scenes(reader, images, labels, num_scenes),
         "non_digits": non_digits(reader, images, num_non_digits),
         "strings": strings(reader, images, labels, num_strings),
-        "lengths": lengths(reader, images, labels, num_strings // 10),
+        "lengths": lengths(reader, images, labels, max(1, num_strings // 10)),
     }
     plot(found, figures)
     draw_hard(reader, images, figures)

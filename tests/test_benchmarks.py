@@ -12,7 +12,16 @@ BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 SMALL = {
     "export": ("--epochs", "1", "--min-agreement", "0.9"),
     "lecun1998-road": ("--seeds", "1", "--epochs", "1", "--num-train", "100"),
-    "reading": ("--num-strings", "1", "--num-scenes", "1", "--figures", "."),
+    "reading": (
+        "--num-strings",
+        "1",
+        "--num-scenes",
+        "1",
+        "--num-non-digits",
+        "1",
+        "--figures",
+        ".",
+    ),
     "serve-drain": ("--times", "2"),
     "speed-accuracy": ("--seeds", "1", "--notebook-epochs", "1", "--notebook-images", "6000"),
     "speed-engines": ("--num-images", "64", "--rounds", "1"),
