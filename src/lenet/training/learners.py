@@ -7,6 +7,8 @@ all three, and computes the logits by which a finished epoch is scored. `make_le
     NativeLearner         compiled kernels, on the CPU
     PatternLearner        the paper's optimizer, one pattern at a time (lenet.training.sdlm)
     SharedLearner         one of several processes; wraps another learner (lenet.training.shared)
+    LineLearner           lines of digits beside single ones; wraps another learner, too
+                          (lenet.training.line_learner)
 """
 
 import logging
@@ -245,6 +247,31 @@ class NativeLearner(TorchLearner):
         """Return the logits (B, n) that `result` gives for images."""
         logits: Tensor = self.scorer.logits(images)
         return logits
+
+
+class WrappedLearner(TorchLearner):
+    """Another learner's model, optimizer and average; a subclass changes how a step is taken."""
+
+    def __init__(self, learner: TorchLearner) -> None:
+        """Wrap a learner, which stays the one that scores images."""
+        super().__init__(
+            learner.model,
+            learner.criterion,
+            learner.optimizer,
+            report=learner.report,
+            average=learner.average,
+            batch_size=learner.batch_size,
+        )
+        self.engine = learner.engine
+        self.learner = learner
+
+    def begin_epoch(self, epoch: int, images: Tensor) -> None:
+        """Prepare for an epoch; see `TorchLearner.begin_epoch`."""
+        self.learner.begin_epoch(epoch, images)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the logits that `result` gives for images; see `TorchLearner.logits`."""
+        return self.learner.logits(images)
 
 
 def _settings(recipe: Recipe, model: Network) -> dict[str, Any]:

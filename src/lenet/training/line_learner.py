@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lenet.models import LeNet5, Network
-from lenet.training.learners import Tally, TorchLearner
+from lenet.training.learners import Tally, TorchLearner, WrappedLearner
 from lenet.training.lines import LineMaker, Lines
 
 WEIGHT = 0.3
@@ -15,7 +15,7 @@ WEIGHT = 0.3
 misread and no fewer lines (docs/lab/reading.md)."""
 
 
-class LineLearner(TorchLearner):
+class LineLearner(WrappedLearner):
     """Adds to each step of another learner the loss of some lines, drawn anew for each.
 
     The network sweeps over a line, and its last class, garbage, is CTC's blank (Graves et al.
@@ -30,20 +30,12 @@ class LineLearner(TorchLearner):
             maker: Draws the lines.
             num_digits: How many digits the lines of a step have together.
         """
-        super().__init__(
-            learner.model,
-            learner.criterion,
-            learner.optimizer,
-            report=learner.report,
-            average=learner.average,
-            batch_size=learner.batch_size,
-        )
-        self.engine = learner.engine
-        self._learner, self._maker, self._num_digits = learner, maker, num_digits
+        super().__init__(learner)
+        self._maker, self._num_digits = maker, num_digits
 
     def begin_epoch(self, epoch: int, images: Tensor) -> None:
         """Prepare for an epoch; see `TorchLearner.begin_epoch`."""
-        self._learner.begin_epoch(epoch, images)
+        super().begin_epoch(epoch, images)
         self._maker.begin_epoch(epoch)
 
     def gradients(self, images: Tensor, labels: Tensor) -> Tally:
@@ -52,15 +44,11 @@ class LineLearner(TorchLearner):
         Returns:
             Loss and accuracy of the single digits alone.
         """
-        tally = self._learner.gradients(images, labels)
+        tally = self.learner.gradients(images, labels)
         assert isinstance(self.model, LeNet5)  # which recipes see to
         loss = WEIGHT * line_loss(self.model, self._maker.draw(self._num_digits))
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return tally
-
-    def logits(self, images: Tensor) -> Tensor:
-        """Return the logits that `result` gives for images; see `TorchLearner.logits`."""
-        return self._learner.logits(images)
 
 
 def line_loss(model: LeNet5, lines: Lines) -> Tensor:

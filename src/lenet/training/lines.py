@@ -61,7 +61,7 @@ class LineMaker:
         Args:
             digits: Of ten classes.
             seed: Of the run.
-            engine: As for `lenet.training.sampling.choose_renderer`.
+            engine: "auto", "native" (compiled, on the CPU) or "torch": what distorts the digits.
             device: Where lines are drawn.
         """
         self._num_digits = len(digits)

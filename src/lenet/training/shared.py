@@ -23,7 +23,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from lenet.errors import RecipeError, RunError
-from lenet.training.learners import Tally, TorchLearner
+from lenet.training.learners import Tally, TorchLearner, WrappedLearner
 from lenet.training.run import Progress, Run
 
 T = TypeVar("T")
@@ -177,7 +177,7 @@ def _others_missed() -> Iterator[None]:
         ) from None
 
 
-class SharedLearner(TorchLearner):
+class SharedLearner(WrappedLearner):
     """Trains on this process's share of each batch; the processes take the same step."""
 
     def __init__(self, learner: TorchLearner, group: Group) -> None:
@@ -187,24 +187,8 @@ class SharedLearner(TorchLearner):
                 "`optimizer` (=sdlm) learns one image at a time: nothing to share among "
                 f"{group.world_size} processes"
             )
-        super().__init__(
-            learner.model,
-            learner.criterion,
-            learner.optimizer,
-            report=learner.report,
-            average=learner.average,
-            batch_size=learner.batch_size,
-        )
-        self.engine = learner.engine
-        self._learner, self._group = learner, group
-
-    def begin_epoch(self, epoch: int, images: Tensor) -> None:
-        """Prepare for an epoch; see `TorchLearner.begin_epoch`."""
-        self._learner.begin_epoch(epoch, images)
-
-    def logits(self, images: Tensor) -> Tensor:
-        """Return the logits that `result` gives for images; see `TorchLearner.logits`."""
-        return self._learner.logits(images)
+        super().__init__(learner)
+        self._group = group
 
     def step(self, images: Tensor, labels: Tensor, lr: float | None = None) -> Tally:
         """Train on one batch of which this process has a share, which may be empty.
@@ -212,7 +196,7 @@ class SharedLearner(TorchLearner):
         Returns:
             Loss and accuracy of the whole batch before the step.
         """
-        learner = self._learner
+        learner = self.learner
         learner.set_lr(lr)
         parameters = list(learner.model.parameters())
         tally = Tally()
