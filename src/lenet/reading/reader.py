@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -167,8 +167,10 @@ class Reader:
         picture = read_picture(source)
         normalized = normalize(picture.rgb, keep_steps=keep_steps)
         if normalized.image is None:
-            return self._digit(picture, normalized, None)
-        return self._digit(picture, normalized, self.probabilities(normalized.image[None])[0])
+            return self._digit(_scale_of(picture), normalized, None)
+        probabilities = self.probabilities(normalized.image[None])[0]
+        digit = self._digit(_scale_of(picture), normalized, probabilities)
+        return digit if digit.label else replace(digit, number=self._seems(picture))
 
     def read_digits(self, sources: Iterable[Source | PictureError]) -> list[Digit | PictureError]:
         """Read pictures of one digit each, in less time than one by one.
@@ -178,10 +180,10 @@ class Reader:
                 isn't there.
 
         Returns:
-            For each what was read, or why nothing could be.
+            For each what was read, or why nothing could be; without `Digit.number`.
         """
         found: list[Digit | PictureError] = []
-        waiting: list[tuple[int, Picture, Normalized]] = []
+        waiting: list[tuple[int, float, Normalized]] = []
         for source in sources:
             try:
                 if isinstance(source, PictureError):
@@ -192,17 +194,17 @@ class Reader:
                 continue
             normalized = normalize(picture.rgb)
             if normalized.image is not None:
-                waiting.append((len(found), picture, normalized))
-            found.append(self._digit(picture, normalized, None))
+                waiting.append((len(found), _scale_of(picture), normalized))
+            found.append(self._digit(_scale_of(picture), normalized, None))
         images = [n.image for _, _, n in waiting if n.image is not None]
         if images:
             rows = self.probabilities(np.stack(images))
-            for (place, picture, normalized), probabilities in zip(waiting, rows, strict=True):
-                found[place] = self._digit(picture, normalized, probabilities)
+            for (place, scale, normalized), probabilities in zip(waiting, rows, strict=True):
+                found[place] = self._digit(scale, normalized, probabilities)
         return found
 
     def _digit(
-        self, picture: Picture, normalized: Normalized, probabilities: NDArray[np.float64] | None
+        self, scale: float, normalized: Normalized, probabilities: NDArray[np.float64] | None
     ) -> Digit:
         """Return what the probabilities say; None where nothing was found."""
         if probabilities is None:
@@ -226,8 +228,7 @@ class Reader:
             second=self.classes[second],
             second_probability=float(probabilities[second]),
             probabilities=tuple(float(p) for p in probabilities),
-            number=None if is_digit else self._seems(picture),
-            box=_scaled(normalized.box or (0, 0, 0, 0), picture),
+            box=_scaled(normalized.box or (0, 0, 0, 0), scale),
             normalized=normalized,
         )
 
@@ -296,7 +297,9 @@ class Reader:
                         text="".join(self.classes[label] for label in found.labels),
                         probability=found.probability,
                         probabilities=found.probabilities,
-                        box=_scaled(_turned_back(box, turned, picture.rgb.shape), picture),
+                        box=_scaled(
+                            _turned_back(box, turned, picture.rgb.shape), _scale_of(picture)
+                        ),
                     )
                 )
         return tuple(lines)
@@ -314,9 +317,13 @@ class Reader:
         return result[:, : len(self.classes)]
 
 
-def _scaled(box: Box, picture: Picture) -> Box:
+def _scale_of(picture: Picture) -> float:
+    """Return how many of the given pixels lie along one of those that were worked on."""
+    return float(picture.size[0] / picture.rgb.shape[1])
+
+
+def _scaled(box: Box, scale: float) -> Box:
     """Return a box in the pixels that were given, of one in those that were worked on."""
-    scale = float(picture.size[0] / picture.rgb.shape[1])
     left, top, right, bottom = (round(side * scale) for side in box)
     return left, top, right, bottom
 
