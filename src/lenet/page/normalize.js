@@ -13,7 +13,7 @@
   /** Return the mask of the digit's pixels; empty where there is no digit. */
   function pickDigit(ink) {
     const given = ink.strength;
-    // Strokes, lines and specks are told apart by their width in pixels.
+    // Limits in pixels decide what is a stroke, a line or a speck.
     const scale = enlargement(given);
     const strength = enlarge(given, scale);
     const { width, height } = strength;

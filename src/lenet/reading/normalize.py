@@ -73,7 +73,7 @@ def pick_digit(ink: Ink) -> tuple[Mask, bool]:
         picture that is about as large.
     """
     height, width = ink.strength.shape
-    # Strokes, lines and specks are told apart by their width in pixels.
+    # Limits in pixels decide what is a stroke, a line or a speck.
     scale = enlargement(height, width)
     strength = enlarge(ink.strength, scale)
     for _ in range(4):
