@@ -39,17 +39,6 @@ class Patch:
     """By how many columns a row it leaned to the right before it was made upright."""
     box: tuple[int, int, int, int]
     """Left, top, right, bottom in the picture, in its pixels."""
-    rows: NDArray[np.int64]
-    """(H, W): each pixel's place in the picture, which may lie outside."""
-    columns: NDArray[np.int64]
-
-    def project(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return the values (H, W) of a picture's pixels at the patch's; 0 outside the picture."""
-        height, width = values.shape
-        inside = (self.columns >= 0) & (self.columns < width) & (self.rows < height)
-        found = values[np.clip(self.rows, 0, height - 1), np.clip(self.columns, 0, width - 1)]
-        result: NDArray[Any] = np.where(inside, found, 0)
-        return result
 
 
 def find_patches(rgb: NDArray[Any]) -> list[Patch]:
@@ -126,16 +115,15 @@ def _cut_out(regions: list[Region], labels: NDArray[np.int32], strength: Grey, s
     numbers[[r.label for r in regions]] = np.arange(1, len(regions) + 1)
     parts = numbers[labels[top:bottom, left:right]]
     slant = find_slant(parts > 0)
-    height = bottom - top
     # Rows above the middle lean to the right, and move left.
-    moves = ((np.arange(height) - height / 2) * slant).round().astype(np.int64)
-    margin = int(np.abs(moves).max()) if slant else 0
-    columns = np.arange(left - margin, right + margin) - moves[:, None]
-    rows = np.broadcast_to(np.arange(top, bottom)[:, None], columns.shape)
+    rows = np.arange(top, bottom)[:, None]
+    moves = ((rows - (top + bottom) / 2) * slant).round().astype(np.int64)
+    margin = int(np.abs(moves).max())
+    columns = np.arange(left - margin, right + margin) - moves
     inside = (columns >= 0) & (columns < labels.shape[1])
-    clipped = np.clip(columns, 0, labels.shape[1] - 1)
-    parts = np.where(inside, numbers[labels[rows, clipped]], 0).astype(np.int32)
-    upright = np.where(inside, strength[rows, clipped], 0)
+    columns = np.clip(columns, 0, labels.shape[1] - 1)
+    parts = np.where(inside, numbers[labels[rows, columns]], 0).astype(np.int32)
+    upright = np.where(inside, strength[rows, columns], 0)
     filled = np.nonzero((parts > 0).any(axis=0))[0]
     chosen = slice(int(filled[0]), int(filled[-1]) + 1)
     heights = [r.height for r in regions]
@@ -145,8 +133,6 @@ def _cut_out(regions: list[Region], labels: NDArray[np.int32], strength: Grey, s
         height=float(np.percentile([h for h in heights if h > 0.4 * max(heights)], 60)),
         slant=slant,
         box=(left // scale, top // scale, -(-right // scale), -(-bottom // scale)),
-        rows=rows[:, chosen] // scale,
-        columns=columns[:, chosen] // scale,
     )
 
 
