@@ -53,6 +53,7 @@ class ExportOptions:
       lenet export runs/default-seed0 --to onnx
       lenet export runs/default-seed0 --to c --c-type int8 --out firmware/digits.c
       lenet export runs/default-seed0 --to html --with-1998 runs/lecun1998-seed0
+      lenet export pretrained --to html --train 60000 --out lenet.html
       lenet export model.safetensors --to triton --out models --json
 
     A JSON file beside the export says what was measured.
@@ -79,6 +80,8 @@ class ExportOptions:
     accuracy may differ by half of the rest to 1."""
     with_1998: Annotated[Path | None, tyro.conf.arg(metavar="RUN|MODEL")] = None
     """For html: a run of the paper's network (`lenet train lecun1998`), shown beside the first."""
+    train: int = 0
+    """For html: training images that the page holds, to train a network on in the browser."""
     data_dir: DataDirOption = None
     json: bool = False
     """Print the export's record as one JSON object."""
@@ -235,6 +238,7 @@ def export(arguments: Sequence[str]) -> int:
                 opset=options.opset,
                 min_agreement=options.min_agreement,
                 with_1998=options.with_1998,
+                train=options.train,
             ),
             data_dir=options.data_dir,
             progress=progress,

@@ -25,7 +25,7 @@ from lenet.export.parity import (
     save_and_compare,
 )
 from lenet.models.files import load_model
-from lenet.page import PageDigits, build_page
+from lenet.page import PageDigits, TrainingDigits, build_page
 from lenet.page.build import read_models
 
 PER_CLASS = 3
@@ -52,6 +52,7 @@ def write(source: Source, path: Path, settings: Settings) -> Measured:
     if settings.with_1998 is not None:
         sources.append(_read_1998(settings.with_1998, source))
     digits = choose_digits(source)
+    training = choose_training(source, settings.train) if settings.train else None
     program, browser = find_browser() or (None, None)
     details: dict[str, Any] = {"run_in": browser, "test_images": len(digits.labels)}
 
@@ -59,6 +60,7 @@ def write(source: Source, path: Path, settings: Settings) -> Measured:
         page = build_page(
             [each.file for each in sources],
             digits=digits,
+            training=training,
             facts={**facts, "exported": _describe_check(facts, browser)},
         )
         path.write_text(page, encoding="utf-8")
@@ -106,6 +108,26 @@ def choose_digits(source: Source) -> PageDigits:
         mistakes=is_wrong[chosen].tolist(),
         classes=source.card.classes,
         logits=source.logits[chosen].numpy().astype("<f4").tobytes(),
+    )
+
+
+def choose_training(source: Source, num_images: int) -> TrainingDigits:
+    """Return the first training images, for the page to train on, and all test images.
+
+    Raises:
+        ExportError: There are not so many, or they are of other classes than ten digits.
+    """
+    train, test = source.load_training(), source.test
+    if len(train) < num_images:
+        raise ExportError(f"`train` (={num_images}) must be at most {len(train)}")
+    if len(source.card.classes) != 10:
+        raise ExportError("`train`: the page trains a network of ten classes")
+    images, labels = train.images[:num_images], train.labels[:num_images]
+    parts = (images, labels.byte(), test.images, test.labels.byte())
+    return TrainingDigits(
+        num_train=num_images,
+        num_test=len(test),
+        content=b"".join(part.contiguous().numpy().tobytes() for part in parts),
     )
 
 

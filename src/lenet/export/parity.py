@@ -38,11 +38,15 @@ class Settings:
     """Version of the ONNX operators, for onnx and triton."""
     with_1998: Path | None = None
     """For html: run directory or model file of a 1998 network to show beside the first."""
+    train: int = 0
+    """For html: how many training images the page holds, to train on."""
 
     def __post_init__(self) -> None:
         """Check the range."""
         if not 0 <= self.min_agreement <= 1:
             raise ExportError(f"`min_agreement` (={self.min_agreement}) must be between 0 and 1")
+        if self.train and self.train < 1000:
+            raise ExportError(f"`train` (={self.train}) must be 0 or at least 1000")
 
 
 @dataclass(frozen=True, kw_only=True)

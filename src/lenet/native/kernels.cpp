@@ -8,19 +8,21 @@
 // to that block's own slot, and slots are summed in block order.  The result therefore does not
 // depend on the number of threads nor on which thread took which block.
 #include <algorithm>
-#include <atomic>
-#include <chrono>
 #include <cmath>
-#include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
+#if !defined(__wasm__)  // where there is one thread (scripts/build_wasm.py)
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <mutex>
 #include <new>
 #include <pthread.h>
 #include <sched.h>
 #include <thread>
-#include <utility>
+#endif
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -884,8 +886,25 @@ static void adam_chunk(const Job& job, long chunk) {
 }
 
 // ---------------------------------------------------------------- threads
-// A call is a list of items: the blocks, then (training) the reduction tasks, which wait for all blocks, then
-// (with Adam) the chunks of the tensors, which wait for those.  Threads take the next item until there is none.
+// A call is a list of items: the blocks, then (training) the reduction tasks, which need all blocks, then (with Adam)
+// the chunks of the tensors, which need those.
+#if defined(__wasm__)
+struct Pool {
+  Job job;
+  char* memory = nullptr;
+  size_t size = 0;
+};
+static Pool pool;
+
+static void run(long items, int) {
+  const Job& job = pool.job;
+  for (long item = 0; item < items; item++)
+    if (item < job.blocks) job.block(job, *job.scratch, item);
+    else if (item < job.blocks + TASKS) reduce(job, item - job.blocks);
+    else adam_chunk(job, item - job.blocks - TASKS);
+}
+#else
+// Threads take the next item until there is none, and wait where it needs what others still do.
 // A worker joins a call under the lock, and the caller waits for those that have joined: it never waits for one that
 // has not woken up, and one that wakes up late finds the call closed.
 struct Pool {
@@ -958,6 +977,7 @@ static void run(long items, int threads) {
   }
   spin_until([] { return pool.joined == 0; });
 }
+#endif
 
 // ---------------------------------------------------------------- the call
 template <int ACT, int POOL> static void choose_block(Job& job, bool singles) {
@@ -1013,7 +1033,9 @@ extern "C" int lenet5_call(Call* call) {
     case RELU: choose_block<RELU>(job, singles); break;
     default: choose_block<SILU>(job, singles);
   }
+#if !defined(__wasm__)
   std::lock_guard<std::mutex> hold(pool.entry);
+#endif
   if (!allocate(job, threads)) return NO_MEMORY;
   if (!singles) filters_at_points(job.w[2], *job.filters);
   long items = job.blocks + (train ? TASKS : 0);

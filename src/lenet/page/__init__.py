@@ -5,6 +5,6 @@ JavaScript reads it. `export/html.py` writes the page to a file and compares it 
 a server may hand out `build_page()` as it is, with `content_security_policy()` as a header.
 """
 
-from lenet.page.build import PageDigits, build_page, content_security_policy
+from lenet.page.build import PageDigits, TrainingDigits, build_page, content_security_policy
 
-__all__ = ["PageDigits", "build_page", "content_security_policy"]
+__all__ = ["PageDigits", "TrainingDigits", "build_page", "content_security_policy"]

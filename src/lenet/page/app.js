@@ -17,6 +17,7 @@
       lenet.readNetwork(lenet.fromBase64(element.textContent)));
     const states = networks.map(lenet.makeState);
     let active = 0;
+    let trained = null; // the network that learns in the page, once there is one
     let selected = null;
     let isHeld = false;
     let seen = { image: null, frame: null };
@@ -93,8 +94,9 @@
 
     /** Name a network; several of one kind are numbered. */
     function titleOf(network) {
+      if (network.title) return network.title;
       const title = TITLES[network.card.model];
-      const alike = networks.filter((other) => other.card.model === network.card.model);
+      const alike = networks.filter((other) => !other.title && other.card.model === network.card.model);
       return alike.length > 1 ? `${title} ${1 + alike.indexOf(network)}` : title;
     }
 
@@ -203,6 +205,22 @@
       }
     }
 
+    /** Show the network that learns in the page; a new one takes the place of the one before. */
+    function adopt(bytes, isNew) {
+      const network = lenet.readNetwork(bytes);
+      if (trained) Object.assign(trained, network);
+      else {
+        trained = { ...network, title: "Yours" };
+        networks.push(trained);
+        states.push(lenet.makeState(trained));
+      }
+      compute();
+      if (isNew) {
+        offerNetworks(networks.indexOf(trained));
+        activate(networks.indexOf(trained));
+      } else show();
+    }
+
     function offerNetworks(index) {
       const container = byId("networks");
       byId("network-choice").hidden = networks.length < 2;
@@ -254,6 +272,7 @@
     board.redraw();
     lenet.showFacts(facts, networks);
     playStrokes(lenet.drawnStrokes("3"));
+    lenet.makeTraining(facts.training, adopt);
     lenet.predict = (images, which = 0) => lenet.runMany(networks[which], images);
   }
 

@@ -1,6 +1,7 @@
 """Put the page together out of the files beside this one."""
 
 import base64
+import gzip
 import hashlib
 import html
 import json
@@ -16,15 +17,17 @@ from lenet import __version__
 FOLDER = Path(__file__).parent
 NUMBERS = (
     *("safetensors", "network", "grey", "regions", "paper", "card", "lines", "foreign"),
-    *("normalize", "trace"),
+    *("normalize", "trace", "trainer"),
 )
 """Scripts that compute and touch no document, in an order in which each finds what it uses."""
 PARTS = (
     *("elements", "pictures", "board", "layers", "inspector", "links", "answer", "samples"),
-    *("facts", "app"),
+    *("facts", "training", "app"),
 )
 """Scripts that make the page, likewise."""
 TITLE = "LeNet-5"
+KERNELS = "kernels.wasm"
+"""Made by scripts/build_wasm.py."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,16 @@ class PageDigits:
     """Of the first network's source, float32, little-endian: the page compares its own."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingDigits:
+    """Images to train on in the page, and to test on, with their labels."""
+
+    num_train: int
+    num_test: int
+    content: bytes
+    """Training images, 28 x 28 each, training labels, test images, test labels; a byte each."""
+
+
 @cache
 def read_script(names: tuple[str, ...] = (*NUMBERS, *PARTS)) -> str:
     """Return scripts as one."""
@@ -57,7 +70,8 @@ def _read_style() -> str:
 def content_security_policy(*, is_header: bool = True) -> str:
     """Return the policy under which the page runs, the same whatever it holds.
 
-    Its one script and one style are named by their hashes, and nothing may be loaded or sent.
+    Its one script and one style are named by their hashes, and nothing may be loaded or sent. To
+    train, it starts a worker from its own text, in which WebAssembly is compiled.
 
     Args:
         is_header: For a response's header. The page itself carries the rest as a `<meta>` element,
@@ -69,7 +83,8 @@ def content_security_policy(*, is_header: bool = True) -> str:
 
     parts = [
         "default-src 'none'",
-        f"script-src {hashed(read_script())}",
+        f"script-src {hashed(read_script())} 'wasm-unsafe-eval'",
+        "worker-src blob:",
         f"style-src {hashed(_read_style())}",
         "img-src data:",
         "base-uri 'none'",
@@ -82,6 +97,7 @@ def build_page(
     models: Sequence[bytes],
     *,
     digits: PageDigits | None = None,
+    training: TrainingDigits | None = None,
     title: str = TITLE,
     facts: Mapping[str, Any] | None = None,
 ) -> str:
@@ -91,6 +107,7 @@ def build_page(
         models: Contents of model files; the first is shown first. They are taken as they are: who
             must not fail later reads them with `lenet.models.files.load_model` before.
         digits: Test images of the first; without them the page has only digits drawn by itself.
+        training: What it can train on; without it, whoever uses the page chooses the files.
         title: Its heading.
         facts: Plain values that the page carries for who reads its source; `exported`, a sentence,
             is also shown.
@@ -105,6 +122,10 @@ def build_page(
             "classes": list(digits.classes),
             "logits": _encode(digits.logits),
         }
+    packed = {"kernels": (FOLDER / KERNELS).read_bytes()}
+    if training is not None:
+        data["training"] = {"train": training.num_train, "test": training.num_test}
+        packed["page-training"] = training.content
     # Within a script element only "<" could end it or open a comment.
     text = json.dumps(data, sort_keys=True).replace("<", "\\u003c")
     blocks = [f'<script type="application/json" id="page-data">{text}</script>']
@@ -112,6 +133,9 @@ def build_page(
         f'<script type="application/octet-stream" data-model="{i}">{_encode(model)}</script>'
         for i, model in enumerate(models)
     ]
+    for name, content in packed.items():
+        text = _encode(gzip.compress(content, mtime=0))
+        blocks.append(f'<script type="application/gzip" id="{name}">{text}</script>')
     values = {
         "csp": html.escape(content_security_policy(is_header=False)),
         "version": __version__,

@@ -62,5 +62,25 @@ const lenet = {};
     return { card, tensors };
   }
 
-  Object.assign(lenet, { fromBase64, toBase64, readModelFile });
+  /** Return a model file: `tensors` holds by name a shape and its float32 values. */
+  function writeModelFile(card, tensors) {
+    const header = { __metadata__: { lenet: JSON.stringify(card) } };
+    let end = 0;
+    for (const [name, [shape, data]] of Object.entries(tensors)) {
+      header[name] = { dtype: "F32", shape, data_offsets: [end, (end += data.byteLength)] };
+    }
+    const text = new TextEncoder().encode(JSON.stringify(header));
+    const length = 8 * Math.ceil(text.length / 8); // the values begin at a multiple of eight
+    const bytes = new Uint8Array(8 + length + end).fill(0x20, 8, 8 + length);
+    new DataView(bytes.buffer).setUint32(0, length, true);
+    bytes.set(text, 8);
+    let place = 8 + length;
+    for (const [, data] of Object.values(tensors)) {
+      bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), place);
+      place += data.byteLength;
+    }
+    return bytes;
+  }
+
+  Object.assign(lenet, { fromBase64, toBase64, readModelFile, writeModelFile });
 })();
