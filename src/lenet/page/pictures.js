@@ -1,6 +1,6 @@
 /* Pictures that are dropped, pasted or opened, as reading/decode.py takes them. */
 (() => {
-  const MAX_SIDE = 768; // longest side of what is worked on
+  const MAX_SIDE = 512; // longest side of what is worked on
   const MAX_DECODED = 4096; // longest side of what is held to be made smaller
   const MAX_BYTES = 200e6;
 

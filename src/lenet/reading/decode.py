@@ -45,8 +45,8 @@ SUFFIXES = (
 """What is taken from a folder."""
 SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")
 """Folders that macOS's zip, Synology and Windows make; they may hold copies of pictures."""
-MAX_SIDE = 768
-"""Longest side of what is worked on, in pixels."""
+MAX_SIDE, DIGIT_SIDE = 768, 512
+"""Longest side of what is worked on, in pixels; the second of a picture of one digit."""
 CHANNELS = (1, 3, 4)
 """Numbers of channels of an array: grey, RGB, RGB with transparency."""
 FOREIGN = (
@@ -73,20 +73,21 @@ class Picture:
     """Pixels to work on."""
 
     rgb: NDArray[Any]
-    """(H, W, 3) in [0, 1], at most `MAX_SIDE` on a side."""
+    """(H, W, 3) in [0, 1]."""
     size: tuple[int, int]
     """Width and height before it was made smaller, as seen by a person."""
     format: str
     """As Pillow names it, or "array"."""
 
 
-def read_picture(source: Source) -> Picture:
+def read_picture(source: Source, max_side: int = MAX_SIDE) -> Picture:
     """Read a picture; of an animation or a file of several pages the first.
 
     Args:
         source: Path of a file, its bytes, a Pillow image, or an array or tensor of shape (H, W),
             (H, W, C) or (C, H, W) with C of 1, 3 or 4. Floats are in [0, 1], or in [0, 255] if
             there are values over 1.
+        max_side: A longer picture is made smaller.
 
     Raises:
         PictureError: Not a picture that is read here; the message says why.
@@ -96,18 +97,18 @@ def read_picture(source: Source) -> Picture:
     if isinstance(source, Image.Image):
         if source.width * source.height > MAX_PIXELS:
             raise PictureError(too_many(source.width, source.height, MAX_PIXELS))
-        return _shrink(source, source.format or "image")
+        return _shrink(source, source.format or "image", max_side)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _decode(bytes(source))
+        return _decode(bytes(source), max_side)
     if isinstance(source, list) or hasattr(source, "__array__"):
         with _explained():
-            return _from_array(np.asarray(source))
+            return _from_array(np.asarray(source), max_side)
     if not isinstance(source, str | os.PathLike):
         kind = type(source).__name__
         raise PictureError(f"expected a path, bytes, an array or a Pillow image, found {kind}")
     path = Path(source)
     with _alone(_size_of(path) > LARGE_BYTES):
-        return _decode(_read_bytes(path))
+        return _decode(_read_bytes(path), max_side)
 
 
 def walk(folder: str | os.PathLike[str], suffixes: Iterable[str] = SUFFIXES) -> Iterator[str]:
@@ -164,7 +165,7 @@ def _explained() -> Iterator[None]:
         raise PictureError(f"can't be read: {reason}") from None
 
 
-def _decode(data: bytes) -> Picture:
+def _decode(data: bytes, max_side: int) -> Picture:
     if not data:
         raise PictureError("an empty file")
     start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -183,7 +184,7 @@ def _decode(data: bytes) -> Picture:
             with Image.open(file, formats=FORMATS) as image:
                 file.num_left = check_header(image, data)
                 with _alone(is_large(image, data)):
-                    return _shrink(image, image.format or "image")
+                    return _shrink(image, image.format or "image", max_side)
     except PictureError:
         raise
     except Image.DecompressionBombError:
@@ -196,13 +197,13 @@ def _decode(data: bytes) -> Picture:
         raise PictureError(f"a damaged picture: {said}") from None
 
 
-def _shrink(image: Image.Image, name: str) -> Picture:
+def _shrink(image: Image.Image, name: str, max_side: int) -> Picture:
     # Pillow turns a TIFF by itself.
     orientation = image.getexif().get(0x0112) if image.format != "TIFF" else None
     size = image.size
     # A JPEG decoder halves the size for a fraction of the cost, again and again; Pillow keeps both
     # sides at least as long as asked for.
-    part = min(1.0, MAX_SIDE / max(size))
+    part = min(1.0, max_side / max(size))
     image.draft(None, (max(1, int(size[0] * part)), max(1, int(size[1] * part))))
     if image.mode in ("P", "PA", "LA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -212,12 +213,12 @@ def _shrink(image: Image.Image, name: str) -> Picture:
         image = _stretch(image)
     if image.mode == "RGBA":
         image = image.convert("RGBa")  # so that invisible pixels do not bleed into visible ones
-    factor = max(image.size) // MAX_SIDE
+    factor = max(image.size) // max_side
     if factor >= 2:
         image = image.reduce(factor)
     longest = max(image.size)
-    if longest > MAX_SIDE:
-        scaled = [max(1, round(side * MAX_SIDE / longest)) for side in image.size]
+    if longest > max_side:
+        scaled = [max(1, round(side * max_side / longest)) for side in image.size]
         image = image.resize((scaled[0], scaled[1]), Image.Resampling.BOX)
     pixels = np.divide(np.asarray(image), np.float32(255), dtype=np.float32)
     if pixels.ndim == 2:
@@ -269,7 +270,7 @@ def _turn(rgb: NDArray[Any], orientation: object) -> NDArray[Any]:
     return rgb
 
 
-def _from_array(given: NDArray[Any]) -> Picture:
+def _from_array(given: NDArray[Any], max_side: int) -> Picture:
     values = given
     if values.ndim == 3 and values.shape[0] in CHANNELS and values.shape[2] not in CHANNELS:
         values = np.moveaxis(values, 0, 2)
@@ -295,4 +296,5 @@ def _from_array(given: NDArray[Any]) -> Picture:
         low, high = int(values.min()), int(values.max())
         if low < 0 or high > 255:
             values = (values.astype(np.float64) - low) * (255 / max(1, high - low))
-    return _shrink(Image.fromarray(np.ascontiguousarray(values.astype(np.uint8))), "array")
+    image = Image.fromarray(np.ascontiguousarray(values.astype(np.uint8)))
+    return _shrink(image, "array", max_side)

@@ -85,14 +85,15 @@ def pick_digit(ink: Ink) -> tuple[Mask, bool]:
         foreign = find_foreign(regions, labels, ink.is_flat)
         others = [r for r in regions if r.label not in foreign]
         top, left = (int(ASIDE * side) for side in mask.shape)
-        inside = np.unique(labels[top : mask.shape[0] - top, left : mask.shape[1] - left])
+        inside = labels[top : mask.shape[0] - top, left : mask.shape[1] - left].ravel()
+        is_inside = np.bincount(inside, minlength=labels.max() + 1) > 0
         strong = [
             r
             for r in others
             if r.peak >= 0.5 * peak
             and r.area >= 4 * scale**2
             and r.size >= MIN_SIZE * max(mask.shape)
-            and r.label in inside
+            and is_inside[r.label]
         ]
         if strong:
             digit = join(strong, others, mask.shape)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lenet.errors import CheckpointError, PictureError
 from lenet.reading.card import cut_card
-from lenet.reading.decode import Picture, Source, read_picture
+from lenet.reading.decode import DIGIT_SIDE, Picture, Source, read_picture
 from lenet.reading.inference import read_network
 from lenet.reading.layout import find_patches
 from lenet.reading.normalize import Normalized, normalize
@@ -164,7 +164,7 @@ class Reader:
         Raises:
             PictureError: Not a picture that can be read.
         """
-        picture = read_picture(source)
+        picture = read_picture(source, DIGIT_SIDE)
         normalized = normalize(picture.rgb, keep_steps=keep_steps)
         if normalized.image is None:
             return self._digit(_scale_of(picture), normalized, None)
@@ -188,7 +188,7 @@ class Reader:
             try:
                 if isinstance(source, PictureError):
                     raise source
-                picture = read_picture(source)
+                picture = read_picture(source, DIGIT_SIDE)
             except PictureError as error:
                 found.append(error)
                 continue

@@ -24,7 +24,7 @@ from lenet.errors import CheckpointError, PictureError, RunError
 from lenet.files import replacing
 from lenet.models import LeNet5, Network
 from lenet.models.files import find_model, load_model
-from lenet.reading.decode import read_picture
+from lenet.reading.decode import DIGIT_SIDE, read_picture
 from lenet.reading.labelled import find_labelled
 from lenet.reading.normalize import normalize
 from lenet.reading.reader import named_model
@@ -65,7 +65,7 @@ def read_own(
     images, labels, keys = [], [], []
     for path, label in labelled:
         try:
-            image = normalize(read_picture(path).rgb).image
+            image = normalize(read_picture(path, DIGIT_SIDE).rgb).image
             if image is None:
                 raise PictureError("no digit found")
         except PictureError as error:
