@@ -60,8 +60,8 @@ def page_training(
         raise SystemExit("no Chromium found")
     program, browser_name = found
     train, test = load("mnist", "train"), load("mnist", "test")
-    parts = (train.images[:num_train], train.labels[:num_train].byte())
-    parts += (test.images, test.labels.byte())
+    learned = train.images[:num_train], train.labels[:num_train].byte()
+    parts = [*learned, test.images, test.labels.byte()]
     content = b"".join(part.numpy().tobytes() for part in parts)
     training = TrainingDigits(num_train=num_train, num_test=len(test), content=content)
     with (

@@ -9,9 +9,14 @@ FOLDER = Path(__file__).parent.parent / "notebooks"
 MAX_BYTES = 600_000
 
 
+def read(path: Path) -> nbformat.NotebookNode:
+    found: nbformat.NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    return found
+
+
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_a_notebook_is_committed_as_it_ran(path: Path) -> None:
-    cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    cells = [cell for cell in read(path).cells if cell.cell_type == "code"]
     assert path.stat().st_size < MAX_BYTES
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     assert any(cell.outputs for cell in cells)
@@ -23,5 +28,5 @@ def test_a_notebook_is_committed_as_it_ran(path: Path) -> None:
 def test_a_notebook_runs(path: Path, tmp_path: Path) -> None:
     from nbclient import NotebookClient
 
-    notebook = nbformat.read(path, as_version=4)
+    notebook = read(path)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
