@@ -221,13 +221,13 @@ def test_a_named_folder_that_can_not_be_used_is_an_error(
     image[100] ^= 1
     (damaged / NAMES[0]).write_bytes(image)
     (damaged / NAMES[3]).unlink()
-    emnist = tmp_path / "emnist"
-    emnist.mkdir()
-    (emnist / "emnist-digits-train-images-idx3-ubyte").write_bytes(contents[NAMES[0]])
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "notes.txt").write_bytes(contents[NAMES[0]][16:])
     sha256 = mirrored.files[0].sha256
     for folder, reason in (
         (tmp_path / "absent", f"it holds none of {NAMES[0]}"),
-        (emnist, f"it holds none of {NAMES[0]}"),
+        (other, f"it holds none of {NAMES[0]}"),
         (damaged, f"{damaged / NAMES[0]}: expected SHA-256 {sha256}, found SHA-256"),
         (damaged, f"{damaged / NAMES[3]}: expected SHA-256 .*, found no such file"),
     ):

@@ -25,7 +25,8 @@ DataDirOption = Annotated[
     Path | None,
     tyro.conf.arg(
         metavar="DIR",
-        help="Folder that holds the data set's files, in torchvision's layout or flat.",
+        help="Folder with the data set's files, in torchvision's layout or flat; or a file or "
+        "folder of another format: NumPy, CSV, Parquet, MATLAB, HDF5 (docs/data.md).",
     ),
 ]
 DeviceOption = Annotated[

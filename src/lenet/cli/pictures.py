@@ -37,6 +37,7 @@ class PredictOptions:
       lenet predict seven.jpg scans/
       lenet predict photo.jpg --show-steps steps.png
       lenet predict scans/ --csv > labels.csv
+      lenet predict test.csv --csv > submission.csv     a table of pixels, as Kaggle's
       curl -s https://example.org/7.png | lenet predict - --json
       lenet predict scans/ digits.parquet --out labels/ --ray
     """
@@ -97,6 +98,8 @@ def predict(arguments: Sequence[str]) -> int:
     if options.ray is not None or options.jobs:
         raise PictureError("`--ray` and `--jobs` need `--out`: a folder for what was read")
     reader = _reader(options.model)
+    if any(name.lower().endswith(".csv") for name in options.pictures):
+        return _predict_table(options, reader)
     steps: list[tuple[str, Sequence[Step]]] = []
     write = _writer(options.json, options.csv)
 
@@ -119,6 +122,20 @@ def predict(arguments: Sequence[str]) -> int:
         save_steps(options.show_steps, steps)
         print(f"steps: {options.show_steps}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _predict_table(options: PredictOptions, reader: Reader) -> int:
+    """Read the rows of a table of pixels; `--csv` prints what Kaggle's competition takes."""
+    if len(options.pictures) > 1 or options.json or options.show_steps:
+        raise PictureError("a table of pixels is read alone, without `--json` and `--show-steps`")
+    from lenet.data.formats import read_table
+
+    images, _ = read_table(Path(options.pictures[0]))
+    labels = reader.probabilities(images).argmax(axis=1)
+    print("ImageId,Label" if options.csv else "row label")
+    for number, label in enumerate(labels.tolist(), 1):
+        print(number, reader.classes[label], sep="," if options.csv else " ")
+    return 0
 
 
 def _predict_batch(options: PredictOptions, out: Path) -> int:

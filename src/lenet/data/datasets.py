@@ -129,8 +129,9 @@ def fetch(
 
     Args:
         dataset: A name in `DATASETS`, or a `Dataset`.
-        data_dir: A folder that holds the files, gzipped or not, in torchvision's layout or flat;
-            LENET_DATA by default. It is used in place and never written to.
+        data_dir: A folder that holds the files, gzipped or not, in torchvision's layout or flat,
+            or a file or folder of another format (see `lenet.data.formats`); LENET_DATA by default.
+            It is used in place and never written to.
         progress: Called as the bytes of a file arrive.
 
     Raises:
@@ -167,6 +168,8 @@ def read_split(
     folder, arrays = _obtain(dataset, data_dir, progress)
     images, labels = arrays[:2] if split == "train" else arrays[2:]
     largest = len(dataset.classes) - 1
+    if not len(labels):
+        raise DataError(f"{folder}: expected images of the {split} split, found none")
     if labels.max() > largest:
         raise DataError(f"{folder}: expected labels 0 to {largest}, found {labels.max()}")
     return images, labels
@@ -281,8 +284,13 @@ def _obtain(
     if named := _named_folder(data_dir):
         if folder := _subfolder(dataset, named):
             return folder, _read_folder(dataset, folder)
+        if data_dir is not None:
+            from lenet.data.formats import read_arrays  # most runs have MNIST's own files
+
+            if arrays := read_arrays(named):
+                return named, arrays
         names = ", ".join(file.name for file in dataset.files)
-        reason = f"it holds none of {names}, gzipped or not"
+        reason = f"it holds none of {names}, gzipped or not, nor digits in another format"
         # LENET_DATA may be for another data set, `data_dir` is for this one.
         if data_dir is not None:
             raise DataError(f"{named}: can't be used for {dataset.title}: {reason}")

@@ -1,0 +1,224 @@
+"""Digits in the files that people have: NumPy's, CSV, Parquet, MATLAB's, HDF5 and other IDX files.
+
+`read_arrays` takes a file or a folder. What a file is, its first bytes say; whether its digits are
+to train on or to test with, the names in it do, or its own name.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lenet.data.idx import Bytes, read_idx
+from lenet.errors import DataError, install_hint
+
+MAX_BYTES = 2**30
+"""Of a file: 1 GiB, ten times Kaggle's table."""
+TEST_SHARE = 7
+"""Where nothing is to test with, a seventh of the digits is cut off for it, as in MNIST."""
+ARRAYS = {
+    "x_train": ("train", 0), "y_train": ("train", 1), "x_test": ("test", 0), "y_test": ("test", 1),
+    "train_images": ("train", 0), "train_labels": ("train", 1),
+    "test_images": ("test", 0), "test_labels": ("test", 1),
+}  # fmt: skip
+"""Names of arrays in Keras's mnist.npz, and of the files of MNIST-C."""
+
+Part = tuple[str, int, NDArray[Any]]
+"""The split, 0 for images or 1 for labels, and the array."""
+
+
+def read_arrays(path: Path) -> list[Bytes]:
+    """Return training images (N, 28, 28) and labels (N,), then those to test with, all uint8.
+
+    Args:
+        path: A file, or a folder of files.
+
+    Returns:
+        Four arrays, or none where there is nothing that is read here.
+
+    Raises:
+        DataError: A file is damaged, or there are labels without images.
+    """
+    found: dict[tuple[str, int], Bytes] = {}
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        for split, kind, array in _read(file):
+            found[split, kind] = (_labels if kind else _images)(array, file)
+    if not found:
+        return []
+    for split in ("train", "test"):
+        images, labels = found.get((split, 0)), found.get((split, 1))
+        if (images is None) != (labels is None) or (
+            images is not None and labels is not None and len(images) != len(labels)
+        ):
+            counts = [0 if part is None else len(part) for part in (images, labels)]
+            raise DataError(f"{path}: {split}: expected as many labels as images, found {counts}")
+    if ("test", 0) not in found:
+        _cut_test(found)
+    empty = {0: np.empty((0, 28, 28), np.uint8), 1: np.empty(0, np.uint8)}
+    return [found.get((split, kind), empty[kind]) for split in ("train", "test") for kind in (0, 1)]
+
+
+def read_table(path: Path) -> tuple[Bytes, Bytes | None]:
+    """Return the images (N, 28, 28) of a CSV table of pixels, and its labels if it has any.
+
+    A row is the label and 784 pixels, 0 = background, 255 = ink, or the pixels alone; a first line
+    of names is passed over. So are MNIST's tables on Kaggle, and those without names elsewhere.
+
+    Raises:
+        DataError: It is anything else.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            first = file.readline()
+        is_named = not first.split(",")[0].strip().isdigit()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a table without rows, which is refused below
+            rows = np.loadtxt(path, np.int64, delimiter=",", skiprows=int(is_named), ndmin=2)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: expected a table of whole numbers, found: {error}") from None
+    if not len(rows) or rows.shape[1] not in (784, 785):
+        raise DataError(
+            f"{path}: expected rows of 784 pixels, with or without a label before them, found "
+            f"{rows.shape[0]} rows of {rows.shape[1]}"
+        )
+    labels = rows[:, 0] if rows.shape[1] == 785 else None
+    return _images(rows[:, -784:], path), None if labels is None else _labels(labels, path)
+
+
+def _read(file: Path) -> Iterator[Part]:
+    """Yield the arrays of a file; none if it is of another kind."""
+    if not file.is_file():
+        return
+    size = file.stat().st_size
+    if size > MAX_BYTES:
+        raise DataError(f"{file}: expected at most {MAX_BYTES:,} bytes, found {size:,}")
+    with file.open("rb") as opened:
+        start = opened.read(8)
+    readers: dict[bytes, Callable[[Path], Iterator[Part]]] = {
+        b"PK\x03\x04": _npz, b"\x93NUMPY": _npy, b"PAR1": _parquet, b"MATLAB": _matlab,
+        b"\x89HDF": _hdf5, b"\0\0\x08": _idx, b"\x1f\x8b": _idx,
+    }  # fmt: skip
+    for magic, reader in readers.items():
+        if start.startswith(magic):
+            try:
+                yield from reader(file)
+            except DataError:
+                raise
+            except Exception as error:  # libraries that are fed with broken files raise anything
+                raise DataError(f"{file}: can't be read: {error}") from None
+            return
+    if file.suffix.lower() == ".csv":
+        images, labels = read_table(file)
+        if labels is not None:  # Kaggle's test.csv has none
+            yield from _both(_split_of(file), images, labels)
+
+
+def _npz(file: Path) -> Iterator[Part]:
+    with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
+        for name in archive.files:
+            if name in ARRAYS:
+                yield *ARRAYS[name], archive[name]
+
+
+def _npy(file: Path) -> Iterator[Part]:
+    if file.stem in ARRAYS:
+        yield *ARRAYS[file.stem], np.load(file, allow_pickle=False)
+
+
+def _idx(file: Path) -> Iterator[Part]:
+    array = read_idx(file)
+    # EMNIST's images are transposed.
+    is_turned = array.ndim == 3 and "emnist" in file.name.lower()
+    yield _split_of(file), int(array.ndim == 1), array.transpose(0, 2, 1) if is_turned else array
+
+
+def _parquet(file: Path) -> Iterator[Part]:
+    """Read a data set of Hugging Face's: a struct with the bytes of a picture, and a label."""
+    try:
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise DataError(f"{file}: needs pyarrow: {install_hint('formats')}") from None
+    table = pq.read_table(file, columns=["image", "label"])
+    rows = table.column("image").to_pylist()
+    images = [np.asarray(Image.open(BytesIO(row["bytes"])).convert("L")) for row in rows]
+    yield from _both(_split_of(file), np.stack(images), table.column("label").to_numpy())
+
+
+def _matlab(file: Path) -> Iterator[Part]:
+    """Read mnist-original.mat: 60,000 columns to train on, and then those to test with."""
+    try:
+        from scipy.io import loadmat
+    except ImportError:
+        raise DataError(f"{file}: needs scipy: {install_hint('formats')}") from None
+    found = loadmat(file, variable_names=["data", "label"])
+    images, labels = found["data"].T, found["label"].ravel()
+    yield from _both("train", images[:60_000], labels[:60_000])
+    if len(labels) > 60_000:
+        yield from _both("test", images[60_000:], labels[60_000:])
+
+
+def _hdf5(file: Path) -> Iterator[Part]:
+    """Read USPS: `data` and `target` in the groups `train` and `test`."""
+    try:
+        import h5py
+    except ImportError:
+        raise DataError(f"{file}: needs h5py: {install_hint('formats')}") from None
+    with h5py.File(file) as groups:
+        for split in ("train", "test"):
+            if split in groups:
+                yield from _both(split, groups[split]["data"][:], groups[split]["target"][:])
+
+
+def _both(split: str, images: NDArray[Any], labels: NDArray[Any]) -> Iterator[Part]:
+    yield split, 0, images
+    yield split, 1, labels
+
+
+def _split_of(file: Path) -> str:
+    name = file.name.lower()
+    return "test" if any(word in name for word in ("test", "t10k", "valid")) else "train"
+
+
+def _images(array: NDArray[Any], file: Path) -> Bytes:
+    """Return images as (N, 28, 28) uint8; those of USPS, 16x16, as MNIST's are in their field."""
+    count = len(array)
+    values = array.reshape(count, -1) if array.ndim > 1 else array
+    if values.ndim != 2 or values.shape[1] not in (256, 784):
+        raise DataError(f"{file}: expected images of 28x28 or 16x16, found {array.shape}")
+    if values.dtype.kind == "f" and count and values.max() <= 1:  # 0 to 1, or -1 to 1
+        low = min(0.0, float(values.min()))
+        values = (values - low) / (1 - low) * 255
+    if count and (values.min() < 0 or values.max() > 255):
+        raise DataError(
+            f"{file}: expected pixels from 0 to 255, found {values.min()} to {values.max()}"
+        )
+    pixels = np.rint(values).astype(np.uint8)
+    if values.shape[1] == 784:
+        return np.ascontiguousarray(pixels.reshape(count, 28, 28))
+    images = np.zeros((count, 28, 28), np.uint8)
+    for image, small in zip(images, pixels.reshape(count, 16, 16), strict=True):
+        larger = Image.fromarray(small).resize((20, 20), Image.Resampling.BILINEAR)
+        image[4:24, 4:24] = np.asarray(larger)
+    return images
+
+
+def _labels(array: NDArray[Any], file: Path) -> Bytes:
+    labels = array.ravel().astype(np.uint8)
+    if not np.array_equal(labels, array.ravel()):
+        raise DataError(f"{file}: expected labels that are small whole numbers, found others")
+    return labels
+
+
+def _cut_test(found: dict[tuple[str, int], Bytes]) -> None:
+    """Take some digits to test with from those to train on, the same each time."""
+    images, labels = found["train", 0], found["train", 1]
+    order = np.random.default_rng(0).permutation(len(labels))
+    num_test = len(labels) // TEST_SHARE
+    for split, chosen in (("test", order[:num_test]), ("train", order[num_test:])):
+        chosen = np.sort(chosen)
+        found[split, 0], found[split, 1] = images[chosen], labels[chosen]
