@@ -398,6 +398,69 @@ def test_a_cell_is_traced_back_to_the_drawing(visit: Callable[..., Any]) -> None
     assert page.locator("#links *").count() == 0
 
 
+EXPLAIN = """([which, places]) => {
+  const element = document.querySelectorAll("script[data-model]")[which];
+  const network = lenet.readNetwork(lenet.fromBase64(element.textContent));
+  const state = lenet.makeState(network);
+  const isInk = (i) => i % 28 > 12 && i % 28 < 17;
+  const image = Uint8Array.from({ length: 784 }, (_, i) => (isInk(i) ? 255 - i % 90 : 0));
+  lenet.run(network, image, state);
+  const read = (selector) => [...document.querySelectorAll(`#explanation ${selector}`)].map((e) =>
+    Number(e.textContent.replace("\u2212", "-").replaceAll(",", "")));
+  return places.map(([layer, place]) => {
+    const index = 1 + Math.floor(layer * (network.layers.length - 1));
+    const { maps, rows, columns, kind, pooling } = network.layers[index];
+    const cell = { map: Math.floor(place * maps), row: Math.floor(place * 97 * rows) % rows,
+      column: Math.floor(place * 89 * columns) % columns };
+    lenet.showCell(network, state, index, cell, false);
+    return { kind, pooling, terms: read(".term b"), formula: read(".formula b"),
+      grid: read(".operand:last-child i") };
+  });
+}"""
+
+
+@needs_chromium
+@pytest.mark.parametrize("which", [0, 1])
+def test_terms_add_up_to_the_total_that_is_shown(visit: Callable[..., Any], which: int) -> None:
+    """For 70 cells of each network, drawn at random, to the last place that is shown."""
+    page = visit()
+    places = np.random.default_rng(which).random((70, 2)).tolist()
+    seen = set()
+    for found in page.evaluate(EXPLAIN, [which, places]):
+        kind, formula = found["kind"], found["formula"]
+        if kind == "subsampling":
+            seen.add(kind)
+            if found["pooling"] == "max":
+                assert max(found["grid"]) == formula[0]
+            elif len(formula) < 4:
+                assert abs(sum(found["grid"]) / 4 - formula[0]) < 0.0051
+            else:
+                assert round(sum(found["grid"]) - formula[0], 6) == 0
+                assert round(formula[2] + formula[3] - formula[4], 6) == 0
+        elif kind in {"convolution", "full"}:
+            assert round(formula[0] + formula[1] - formula[2], 6) == 0
+            if kind == "convolution":
+                terms = found["terms"] or found["grid"]
+                seen.add(f"{kind} {len(terms) > 16}")
+                assert round(sum(terms) - formula[0], 6) == 0
+    assert seen >= {"subsampling", "convolution True", "convolution False"}
+
+
+@needs_chromium
+def test_a_score_is_followed_to_its_share(visit: Callable[..., Any]) -> None:
+    page = visit()
+    draw(page, SEVEN)
+    read_answer(page, "7")
+    page.locator(".bar.is-best").click()
+    page.wait_for_selector("#inspector.is-open")
+    shown = page.locator(".formula").last.inner_text()
+    best = page.locator(".bar.is-best .number").inner_text().strip()
+    assert shown.endswith(f"that is {best}.")
+    power, total = re.findall(r"(?:e: |together, )([\d,.]+)", shown)
+    share = float(power.replace(",", "")) / float(total.replace(",", ""))
+    assert share > 0.5
+
+
 @needs_chromium
 def test_everything_can_be_done_on_the_keyboard(visit: Callable[..., Any]) -> None:
     page = visit()

@@ -190,6 +190,7 @@ def test_the_page_trains_on_files_that_are_chosen(page: Any, tmp_path: Path) -> 
             paths.append(tmp_path / f"{name}-{kind}")
             write_idx(paths[-1], values.numpy())
     page.goto(file.as_uri())
+    page.click("#train")
     page.set_input_files("#training-files", [str(path) for path in paths[:2]])
     wait_for(page, "#training-text", "choose four files")
     page.set_input_files("#training-files", [str(file)])

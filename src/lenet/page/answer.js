@@ -1,6 +1,7 @@
 /* The answer: a bar for each class, for one network or two, and the verdict in words. */
 (() => {
   const { byId, make, percent, show } = lenet;
+  const MATTERS = 0.01; // share from which the second guess is named
 
   /** Make the bars. point(cell, how) is called when one is pointed at. */
   function makeAnswer(point) {
@@ -71,7 +72,7 @@
       byId("verdict").classList.toggle("is-long", best >= 0 && network.classes[best].length > 2);
       byId("verdict-text").textContent =
         best >= 0 ? verdict(shares, best)
-        : shares ? `not a digit, ${percent(none)} sure; next ${network.classes[first]}, ${percent(shares[first])}`
+        : shares ? `not a digit, ${percent(none)} sure${next(shares, first)}`
         : "nothing to read yet";
       const rivals = byId("rivals");
       rivals.hidden = !other?.shares;
@@ -83,9 +84,13 @@
       return best >= 0 ? { name: network.classes[best], share: shares[best] } : null;
     }
 
+    /** Name the next likely class where it might have been the answer. */
+    const next = (shares, map) =>
+      (shares[map] < MATTERS ? "" : `; next ${network.classes[map]}, ${percent(shares[map])}`);
+
     function verdict(shares, best) {
       const second = shares.reduce((found, share, i) => (i !== best && (found < 0 || share > shares[found]) ? i : found), -1);
-      return `${percent(shares[best])} sure; next ${network.classes[second]}, ${percent(shares[second])}`;
+      return `${percent(shares[best])} sure${next(shares, second)}`;
     }
 
     return {

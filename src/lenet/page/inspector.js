@@ -36,10 +36,29 @@
 
   const most = (values) => values.reduce((top, value) => Math.max(top, Math.abs(value)), 1e-6);
 
+  /** Return how many decimals are shown of a sum and of what is added up to it. */
+  const decimals = (total) => (Math.abs(total) >= 100 ? 0 : 2);
+
+  /**
+   * Return numbers rounded up or down so that they add up to what is shown of their sum: each is
+   * less than one in its last place off, and those with the largest remainders are rounded up.
+   */
+  function roundTogether(values, total, digits) {
+    const unit = 10 ** digits;
+    const scaled = Array.from(values, (value) => value * unit);
+    const rounded = scaled.map(Math.floor);
+    const missing = Math.round(total * unit) - rounded.reduce((sum, value) => sum + value, 0);
+    scaled.map((value, i) => i)
+      .sort((a, b) => (scaled[b] - rounded[b]) - (scaled[a] - rounded[a]))
+      .slice(0, missing)
+      .forEach((i) => rounded[i]++);
+    return rounded.map((value) => value / unit);
+  }
+
   /** A grid of cells with their numbers, for patches that are small enough to be read. */
-  function numberGrid(label, values, columns, kind, low, high) {
-    const cells = Array.from(values, (value) => {
-      const cell = make("i", { text: show(value, 2) });
+  function numberGrid(label, values, columns, kind, low, high, shown = values) {
+    const cells = Array.from(values, (value, i) => {
+      const cell = make("i", { text: show(shown[i], 2) });
       const { css, isLight } = paintCss(kind, value, low, high);
       cell.style.background = css;
       cell.classList.add(isLight ? "on-light" : "on-dark");
@@ -60,28 +79,31 @@
 
   const sign = (text) => make("span", { class: "sign", text, "aria-hidden": "true" });
 
-  /** One patch large, with its numbers: values x weights = products. */
-  function showOne(term, range, below) {
+  /** One patch large, with its numbers: values x weights = products, which add up to `sum`. */
+  function showOne(term, range, below, sum) {
     const [label, columns] = [`patch of ${below.name === "input" ? "the input" : below.name}`, term.columns];
-    const parts = [numberGrid(label, term.values, columns, range.kind, range.low, range.high)];
+    const values = term.isSummed ? roundTogether(term.values, term.sum, 2) : term.values;
+    const parts = [numberGrid(label, term.values, columns, range.kind, range.low, range.high, values)];
     if (term.weights) {
       const [w, p] = [most(term.weights), most(term.products)];
       parts.push(sign("\u00d7"), numberGrid("weights", term.weights, columns, "signed", -w, w));
-      parts.push(sign("="), numberGrid("products", term.products, columns, "signed", -p, p));
+      const products = roundTogether(term.products, sum, 2);
+      parts.push(sign("="), numberGrid("products", term.products, columns, "signed", -p, p, products));
     }
     return make("div", { class: "terms one" }, ...parts);
   }
 
-  /** A patch for each map below, small, with the sum that each gives. */
-  function showMany(terms, range, below) {
+  /** A patch for each map below, small, with the sum that each gives; these add up to `sum`. */
+  function showMany(terms, range, below, sum, digits) {
     const scale = most(terms.flatMap((term) => Array.from(term.weights)));
-    const columns = terms.map((term) =>
+    const sums = roundTogether(terms.map((term) => term.sum), sum, digits);
+    const columns = terms.map((term, i) =>
       make("div", { class: "term" },
         make("span", { class: "small", text: `map ${term.map + 1}` }),
         cellGrid(`patch of ${below.name} map ${term.map + 1}`, term.values, 5, range.kind, range.low, range.high),
         sign("\u00d7"),
         cellGrid(`weights for map ${term.map + 1}`, term.weights, 5, "signed", -scale, scale),
-        make("b", { text: show(term.sum) }),
+        make("b", { text: show(sums[i], digits) }),
       ),
     );
     return make("div", { class: "terms many" }, ...columns);
@@ -102,25 +124,35 @@
     );
   }
 
-  /** The sum in words and numbers. */
-  function formula(layer, found) {
-    const number = (value) => make("b", { text: show(value) });
+  /** The sum in words and numbers; `sum` and `bias` are what is shown of its parts. */
+  function formula(found, sum, bias, digits) {
+    const number = (value, places = digits) => make("b", { text: show(value, places) });
     const parts = [];
     if (found.kind === "rbf") parts.push("sum of the squares = ", number(-found.total));
     else if (found.kind === "subsampling" && found.pooling !== "trained") {
       parts.push(found.pooling === "max" ? "largest = " : "mean = ", number(found.total));
     } else if (found.kind === "subsampling") {
-      const [sum, times] = [found.terms[0].sum, found.coefficient];
-      parts.push("sum ", number(sum), " \u00d7 ", number(times), " + bias ", number(found.bias), " = ", number(found.total));
-    } else {
-      const sum = found.total - found.bias;
-      parts.push("sum of the products ", number(sum), " + bias ", number(found.bias), " = ", number(found.total));
-    }
+      parts.push("sum ", number(found.terms[0].sum), " \u00d7 ", number(found.coefficient, 4), " = ", number(sum));
+      parts.push(", + bias ", number(bias), " = ", number(found.total));
+    } else parts.push("sum of the products ", number(sum), " + bias ", number(bias), " = ", number(found.total));
     if (found.squash) {
       const name = found.squash.includes("(") ? `${found.squash} \u00b7 ${show(found.total)})` : found.squash;
       parts.push(` \u2192 ${name} \u2192 `, number(found.value));
     }
     return make("p", { class: "formula" }, ...parts);
+  }
+
+  /** From the score of a class to its share: e to the power of each, divided by their sum. */
+  function shareFormula(network, logits, map) {
+    const count = (value) => (value < 100 ? show(value) : Math.round(value).toLocaleString("en"));
+    const powers = Array.from(logits, (logit) => Math.exp(logit / network.temperature));
+    if (network.hasGarbage) powers.push(1);
+    const sum = powers.reduce((total, power) => total + power, 0);
+    const per = network.temperature === 1 ? "" : `, divided by the temperature ${show(network.temperature)},`;
+    const others = network.hasGarbage ? "all classes and e\u2070 = 1 for no digit" : "all classes";
+    return make("p", { class: "formula" },
+      `The score${per} as a power of e: `, make("b", { text: count(powers[map]) }), `. Of ${others} together, `,
+      make("b", { text: count(sum) }), ", that is ", make("b", { text: lenet.percent(powers[map] / sum) }), ".");
   }
 
   /** Show what the layers do, before a cell is pointed at. */
@@ -149,13 +181,18 @@
     if (index > 0) {
       const range = lenet.findRange(network, index - 1, state[index - 1]);
       const [term] = found.terms;
+      const digits = decimals(found.total);
+      const { bias = 0 } = found;
+      const [sum, shownBias] = roundTogether([found.total - bias, bias], found.total, digits);
       if (found.kind === "full" || found.kind === "rbf") parts.push(showAll(term, range, found.kind));
-      else if (found.terms.length === 1) parts.push(showOne(term, range, below));
-      else parts.push(showMany(found.terms, range, below));
-      parts.push(formula(layer, found));
+      else if (found.terms.length === 1) parts.push(showOne(term, range, below, sum));
+      else parts.push(showMany(found.terms, range, below, sum, digits));
+      parts.push(formula(found, sum, shownBias, digits));
+      const isScore = found.kind === "full" && index === network.layers.length - 1;
+      if (isScore) parts.push(shareFormula(network, state[index], cell.map));
     }
     byId("explanation").replaceChildren(...parts);
   }
 
-  Object.assign(lenet, { introduce, showCell });
+  Object.assign(lenet, { introduce, roundTogether, showCell });
 })();

@@ -44,7 +44,7 @@
       const seen = patch(below, values, map, 2 * row, 2 * column, 2);
       const isMax = layer.pooling === "max";
       const sum = isMax ? Math.max(...seen) : seen.reduce((total, value) => total + value, 0);
-      const terms = [{ map, columns: 2, values: seen, sum }];
+      const terms = [{ map, columns: 2, values: seen, sum, isSummed: !isMax }];
       if (!layer.coefficient) return { terms, pooling: layer.pooling, total: isMax ? sum : sum / 4 };
       const [coefficient, bias] = [layer.coefficient[map], layer.bias[map]];
       return { terms, pooling: "trained", coefficient, bias, total: sum * coefficient + bias };

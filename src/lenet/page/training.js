@@ -147,12 +147,16 @@
   }
 
   /**
-   * Make the training view, if the page holds the compiled kernels.
+   * Make the training view; without digits in the page (`facts`), a button opens it.
    * `adopt(bytes, isNew)` is given the model file of the network as it learns.
    */
   function makeTraining(facts, adopt) {
-    if (!byId("kernels")) return;
-    byId("training").hidden = false;
+    byId("training").hidden = !facts;
+    byId("train").hidden = Boolean(facts);
+    byId("train").addEventListener("click", () => {
+      byId("training").hidden = !byId("training").hidden;
+      byId("training").scrollIntoView({ behavior: "smooth" });
+    });
     const state = { digits: null, worker: null, settings: null, isRunning: false, latest: null, history: null };
     const selects = {};
 
