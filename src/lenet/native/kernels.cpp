@@ -19,9 +19,10 @@
 #include <condition_variable>
 #include <mutex>
 #include <new>
-#include <pthread.h>
-#include <sched.h>
 #include <thread>
+#if !defined(_WIN32)
+#include <pthread.h>
+#endif
 #endif
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -276,8 +277,8 @@ constexpr Places places;
 template <int FORMAT> static void load_images(const Job& job, Scratch& s, long blk) {
   constexpr int size = FORMAT == FIELDS ? 1024 : 784;
   const vf background = splat(job.background), span = splat(job.span);
-  long first[V];  // a lane without an image of its own repeats the last one, and its gradient gets no weight
-  for (int l = 0; l < V; l++) first[l] = std::min(blk * V + l, long(job.batch - 1)) * size;
+  int64_t first[V];  // a lane without an image of its own repeats the last one, and its gradient gets no weight
+  for (int l = 0; l < V; l++) first[l] = std::min<int64_t>(blk * V + l, job.batch - 1) * size;
   for (int i = 0; i < size; i += V) {
     vf a[V];
     UNROLL for (int l = 0; l < V; l++) {
@@ -922,7 +923,9 @@ struct Pool {
 };
 // Never destroyed, since workers wait in it until the process ends.  They do not survive a fork: a child starts anew.
 static Pool& pool = *new Pool;
+#if !defined(_WIN32)  // which has no fork
 static const int fork_handler = pthread_atfork(nullptr, nullptr, [] { new (&pool) Pool; });
+#endif
 
 static void cpu_pause() {
 #if defined(__x86_64__)
@@ -930,7 +933,7 @@ static void cpu_pause() {
 #endif
 }
 template <class F> static void spin_until(F ready) {
-  for (int i = 0; !ready(); i++) i < 2000 ? cpu_pause() : (void)sched_yield();
+  for (int i = 0; !ready(); i++) i < 2000 ? cpu_pause() : std::this_thread::yield();
 }
 static void do_item(int thread, long item) {
   const Job& job = pool.job;
@@ -1008,11 +1011,11 @@ static bool allocate(Job& job, int threads) {
   if (used > pool.size) {
     std::free(pool.memory);
     pool.size = (used + 65535) / 65536 * 65536;
-    pool.memory = (char*)std::aligned_alloc(64, pool.size);
+    // Zeros, since padding columns and rows are computed with, though never used.  Windows has no aligned_alloc.
+    pool.memory = (char*)std::calloc(pool.size + 64, 1);
     if (!pool.memory) return pool.size = 0, false;
-    std::memset(pool.memory, 0, pool.size);  // padding columns and rows are computed with, never used
   }
-  base = pool.memory;
+  base = pool.memory + (64 - (uintptr_t)pool.memory % 64);
   take_all();
   return true;
 }
