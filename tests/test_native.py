@@ -259,6 +259,7 @@ def test_without_a_compiler_torch_takes_over_and_says_so(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setitem(sys.modules, "ziglang", None)
     recipe = RECIPES["default"]
     assert type(make_learner(recipe, build_network(recipe, 0))) is TorchLearner
     assert len(caplog.records) == 1

@@ -192,6 +192,7 @@ def test_without_a_compiler_torch_takes_over(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setitem(sys.modules, "ziglang", None)
     recipe = RECIPES["lecun1998"]
     learner = make_learner(recipe, build_network(recipe, 0))
     assert type(learner) is PatternLearner

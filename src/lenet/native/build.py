@@ -1,7 +1,12 @@
-"""Compile the C++ sources here once for this machine, and say why where that can't be done."""
+"""Find the kernels of this machine: those of the wheel, or else compiled here once.
+
+Wheels of the common platforms carry libraries (scripts/build_wheels.py). From source, or on another
+processor, the C++ sources beside this module are compiled. Where neither works, the error says why.
+"""
 
 import ctypes
 import hashlib
+import importlib.util
 import os
 import platform
 import shlex
@@ -11,6 +16,8 @@ import sys
 import tempfile
 from importlib.resources import files
 from pathlib import Path
+
+from filelock import FileLock
 
 from lenet.data.datasets import cache_dir
 
@@ -32,15 +39,25 @@ class NativeUnavailableError(Exception):
 
 
 def load_library(name: str) -> ctypes.CDLL:
-    """Compile a source if need be, and load it.
+    """Load the library of a source: the wheel's, or else the one compiled here.
 
     Raises:
-        NativeUnavailableError: As `build`, or the result can't be loaded.
+        NativeUnavailableError: As `build`, or the library can't be loaded.
     """
+    library = prebuilt(name)
     try:
-        return ctypes.CDLL(str(build(name)))
+        return ctypes.CDLL(str(library if library.exists() else build(name)))
     except OSError as error:
         raise NativeUnavailableError(f"the compiled {name} can't be loaded: {error}") from None
+
+
+def prebuilt(name: str) -> Path:
+    """Return where a wheel would have a source's library for this processor."""
+    import torch
+
+    capability = torch.backends.cpu.get_cpu_capability()
+    level = {"AVX512": "v4", "AVX2": "v3"}.get(capability, "base")
+    return Path(__file__).with_name(f"{name}.{level}.so")
 
 
 def build(name: str = "kernels") -> Path:
@@ -49,8 +66,7 @@ def build(name: str = "kernels") -> Path:
     Args:
         name: Of the .cpp file beside this module, without its ending.
 
-    It lies in the cache under a hash of source, compiler, flags and processor. Two processes
-    that compile at once each make their own and rename it; the last one stays.
+    It lies in the cache under a hash of source, compiler, flags and processor.
 
     Raises:
         NativeUnavailableError: No compiler, a compiler that fails, or no place to write.
@@ -68,23 +84,27 @@ def build(name: str = "kernels") -> Path:
         library = folder / f"{name}-{key}.so"
         if not library.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            _compile(compiler, source, library, name)
+            # Windows can't replace a library that another process has loaded.
+            with FileLock(folder / "lock"):
+                if not library.exists():
+                    _compile(compiler, source, library, name)
     except (OSError, subprocess.SubprocessError) as error:
         raise NativeUnavailableError(_reason(error)) from None
     return library
 
 
 def _compiler() -> list[str]:
-    if sys.platform == "win32":
-        raise NativeUnavailableError("the kernels are written for GCC and Clang")
     if os.environ.get("CXX"):
         return shlex.split(os.environ["CXX"])
-    for name in ("g++", "clang++", "c++"):
+    # On Windows, GCC does not align vectors on the stack, and Clang calls Microsoft's linker.
+    for name in () if os.name == "nt" else ("g++", "clang++", "c++"):
         if shutil.which(name):
             return [name]
+    if importlib.util.find_spec("ziglang"):
+        return [sys.executable, "-m", "ziglang", "c++"]
     raise NativeUnavailableError(
-        "no C++ compiler found; `apt install g++`, `dnf install gcc-c++` or "
-        "`xcode-select --install` brings one"
+        "no C++ compiler found; `apt install g++`, `dnf install gcc-c++`, `xcode-select --install` "
+        "or `pip install ziglang` brings one"
     )
 
 
