@@ -4,7 +4,6 @@ Run: `python3 scripts/setup.py [EXTRA...]`. Prints what it does to stderr. It ma
 any time, also after a try that broke off: a file in `.venv` says what has been installed whole.
 """
 
-import fcntl
 import hashlib
 import os
 import platform
@@ -16,18 +15,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
-PYTHON = VENV / "bin" / "python"
+PYTHON = VENV / ("Scripts" if sys.platform == "win32" else "bin") / "python"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
 def main(extras: list[str]) -> None:
     """Install what is missing, one process at a time."""
     lock = (ROOT / ".venv.lock").open("w")
-    # Released by the system when this process ends, however it ends.
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    if sys.platform != "win32":  # where two at once are left to luck
+        import fcntl
+
+        # Released by the system when this process ends, however it ends.
+        fcntl.flock(lock, fcntl.LOCK_EX)
     stamp = VENV / f".ready-{'-'.join(['core', *extras])}"
     wanted = fingerprint()
-    if stamp.is_file() and stamp.read_text() == wanted and works("import lenet"):
+    if stamp.is_file() and stamp.read_text(encoding="ascii") == wanted and works("import lenet"):
         stamp.touch()
         return
     stamp.unlink(missing_ok=True)
@@ -41,7 +43,7 @@ def main(extras: list[str]) -> None:
     pip("-c", str(ROOT / "constraints.txt"), "--editable", target)
     if not works("import lenet, torch"):
         sys.exit("error: .venv does not work; delete it and run this again")
-    stamp.write_text(wanted)
+    stamp.write_text(wanted, encoding="ascii")
 
 
 def say(text: str) -> None:
@@ -93,7 +95,7 @@ def install_torch() -> None:
 
     PyPI's build for Linux brings some gigabytes of CUDA; PyTorch's own index has one without.
     """
-    constraints = (ROOT / "constraints.txt").read_text()
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     pinned = re.search(r"^torch==\S+", constraints, re.MULTILINE)
     assert pinned, "constraints.txt pins torch"
     if works(f"import torch; assert torch.__version__.split('+')[0] == '{pinned[0][7:]}'"):

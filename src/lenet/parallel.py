@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from typing import Any
 
 from lenet.errors import ClusterError, LeNetError, install_hint
@@ -43,13 +42,13 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _begin(reader: Connection) -> None:
+def _begin(reader: Any) -> None:  # a Connection, of another class on Windows
     # Ctrl-C reaches every process of a terminal; the parent decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(reader,), daemon=True).start()
 
 
-def _end_with_parent(reader: Connection) -> None:
+def _end_with_parent(reader: Any) -> None:
     try:
         reader.recv()
     except (EOFError, OSError):

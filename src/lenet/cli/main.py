@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from io import TextIOWrapper
 from types import ModuleType
 
 from lenet import __version__
@@ -132,6 +133,10 @@ def _load(arguments: Sequence[str], *, is_process: bool) -> ModuleType:
     C++ initialization.
     """
     if is_process:
+        # A console of Windows, or a file it is redirected to, may lack a file name's characters.
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+                stream.reconfigure(errors="backslashreplace")
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     if arguments[0] in NEED_TORCH and not {"-h", "--help"} & set(arguments):
         import_module("torch")

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def run_page(program: str, page: Path, expression: str) -> str:
         f"element.textContent = {expression}; document.body.append(element)"
     )
     # Chromium's own sandbox does not work for root, as in most containers.
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+    sandbox = ["--no-sandbox"] if sys.platform != "win32" and os.geteuid() == 0 else []
     with tempfile.TemporaryDirectory(prefix="lenet-browser-", ignore_cleanup_errors=True) as folder:
         copy = Path(folder) / "page.html"
         copy.write_text(f"{text}<script>{script}</script>", encoding="utf-8")
