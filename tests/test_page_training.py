@@ -197,3 +197,15 @@ def test_the_page_trains_on_files_that_are_chosen(page: Any, tmp_path: Path) -> 
     wait_for(page, "#training-text", "not a file of 28")
     page.set_input_files("#training-files", [str(path) for path in paths])
     wait_for(page, "#training-lead", "300 test images")
+    # Dropped together, they do the same.
+    page.reload()
+    drop = """(files) => {
+      const dataTransfer = new DataTransfer();
+      for (const [name, content] of files) {
+        dataTransfer.items.add(new File([lenet.fromBase64(content)], name));
+      }
+      document.dispatchEvent(new DragEvent("drop", { dataTransfer, cancelable: true }));
+    }"""
+    encoded = [(path.name, base64.b64encode(path.read_bytes()).decode()) for path in paths]
+    page.evaluate(drop, encoded)
+    wait_for(page, "#training-lead", "from 900 images")

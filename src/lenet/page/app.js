@@ -264,7 +264,8 @@
         else layers.press(selected.index, button.dataset.move);
       });
     }
-    lenet.watchFiles(take);
+    const takeDigits = lenet.makeTraining(facts.training, adopt);
+    lenet.watchFiles(take, takeDigits);
     lenet.introduce();
     offerNetworks(0);
     compute();
@@ -272,7 +273,6 @@
     board.redraw();
     lenet.showFacts(facts, networks);
     playStrokes(lenet.drawnStrokes("3"));
-    lenet.makeTraining(facts.training, adopt);
     lenet.predict = (images, which = 0) => lenet.runMany(networks[which], images);
   }
 

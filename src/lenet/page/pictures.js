@@ -98,8 +98,8 @@
     return { bitmap, pixels: readPixels(bitmap) };
   }
 
-  /** Call take(file) for each file that is dropped, pasted or chosen. */
-  function watchFiles(take) {
+  /** Call take(file) for a file that is dropped, pasted or chosen, takeSeveral(files) if more are dropped. */
+  function watchFiles(take, takeSeveral) {
     const input = lenet.byId("file");
     lenet.byId("open").addEventListener("click", () => input.click());
     input.addEventListener("change", () => {
@@ -123,7 +123,9 @@
     document.addEventListener("drop", (event) => {
       event.preventDefault();
       root.classList.remove("dropping");
-      if (event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
+      const { files } = event.dataTransfer;
+      if (files.length > 1) takeSeveral(files);
+      else if (files[0]) take(files[0]);
     });
   }
 

@@ -148,7 +148,8 @@
 
   /**
    * Make the training view; without digits in the page (`facts`), a button opens it.
-   * `adopt(bytes, isNew)` is given the model file of the network as it learns.
+   * `adopt(bytes, isNew)` is given the model file of the network as it learns. Returns what takes
+   * the files of MNIST to train on.
    */
   function makeTraining(facts, adopt) {
     byId("training").hidden = !facts;
@@ -282,7 +283,11 @@
       }
     }
 
-    byId("training-files").addEventListener("change", ({ target }) => useDigits(readFiles(target.files)));
+    const takeFiles = (files) => {
+      byId("training").hidden = false;
+      useDigits(readFiles(files));
+    };
+    byId("training-files").addEventListener("change", ({ target }) => takeFiles(target.files));
     byId("training-run").addEventListener("click", () => go(!state.isRunning));
     byId("training-step").addEventListener("click", () => state.worker.postMessage({ step: true }));
     byId("training-reset").addEventListener("click", reset);
@@ -293,6 +298,7 @@
       URL.revokeObjectURL(url);
     });
     if (facts) useDigits(readPageDigits(facts));
+    return takeFiles;
   }
 
   Object.assign(lenet, { makeTraining, modelFile });
