@@ -9,6 +9,8 @@ TensorFlow.js trains the same network in the same browser, on each of its backen
 """
 
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,6 +25,8 @@ from lenet.page import TrainingDigits, build_page
 from lenet.reading.reader import pretrained_model
 
 BATCH = 64
+IDLE_S = 10
+"""How long a pen draws before the training, to tell what the training adds."""
 BACKENDS = ("webgl", "cpu")
 TFJS = """async ({ backend, batch, steps }) => {
   if (!await tf.setBackend(backend)) return null;
@@ -113,23 +117,33 @@ def train_page(browser: Browser, path: Path) -> dict[str, float]:
     page.wait_for_selector("#training-buttons:not([hidden])")
     box = page.locator("#board").bounding_box()
     assert box is not None
-    page.evaluate("lenet.delays.length = 0; window.began = performance.now()")
-    page.click("text=As usual")
-    page.mouse.move(box["x"] + 60, box["y"] + 60)
     random = np.random.default_rng(0)
-    num_moves = 0
-    while not page.inner_text("#training-result"):
-        if num_moves % 30 == 0:  # a new stroke now and then
-            page.mouse.up()
-            page.click("#clear")
-            page.mouse.move(box["x"] + 60, box["y"] + 60)
-            page.mouse.down()
-        x, y = random.uniform(20, box["width"] - 20, 2)
-        page.mouse.move(box["x"] + x, box["y"] + y, steps=4)
-        page.wait_for_timeout(30)
-        num_moves += 1
+
+    def draw_until(is_over: Callable[[], bool]) -> list[float]:
+        """Draw, and return the delays from the pen's movements to the frames that show them."""
+        page.evaluate("lenet.delays.length = 0")
+        num_moves = 0
+        while not is_over():
+            if num_moves % 30 == 0:  # a new stroke now and then
+                page.mouse.up()
+                page.click("#clear")
+                page.mouse.move(box["x"] + 60, box["y"] + 60)
+                page.mouse.down()
+            x, y = random.uniform(20, box["width"] - 20, 2)
+            page.mouse.move(box["x"] + x, box["y"] + y, steps=4)
+            page.wait_for_timeout(30)
+            num_moves += 1
+        page.mouse.up()
+        delays: list[float] = page.evaluate("lenet.delays")
+        return delays
+
+    end = time.monotonic() + IDLE_S
+    idle = draw_until(lambda: time.monotonic() > end)
+    page.evaluate("window.began = performance.now()")
+    page.click("text=As usual")
+    delays = draw_until(lambda: bool(page.inner_text("#training-result")))
     wall_s = page.evaluate("(performance.now() - window.began) / 1000")
-    trained, delays = page.evaluate("[lenet.trained, lenet.delays]")
+    trained = page.evaluate("lenet.trained")
     text = page.inner_text("#training-text")
     page.close()
     report(text, trained)
@@ -141,6 +155,8 @@ def train_page(browser: Browser, path: Path) -> dict[str, float]:
         "num_delays": len(delays),
         "delay_ms_median": median(delays),
         "delay_ms_p95": float(np.percentile(delays, 95)),
+        "idle_delay_ms_median": median(idle),
+        "idle_delay_ms_p95": float(np.percentile(idle, 95)),
     }
 
 
