@@ -148,11 +148,9 @@
 
   /**
    * Make the training view; without digits in the page (`facts`), a button opens it.
-   * `adopt(bytes, isNew)` is given the model file of the network as it learns. Returns what takes
-   * the files of MNIST to train on.
+   * `adopt(bytes, isNew)` is given the model file of the network as it learns. Returns what takes files of digits.
    */
   function makeTraining(facts, adopt) {
-    byId("training").hidden = !facts;
     byId("train").hidden = Boolean(facts);
     byId("train").addEventListener("click", () => {
       byId("training").hidden = !byId("training").hidden;
@@ -270,6 +268,7 @@
 
     /** Take digits to train on, and show an untrained network. */
     async function useDigits(reading) {
+      byId("training").hidden = false;
       try {
         state.digits = await reading;
         const { train, val, test } = state.digits;
@@ -283,11 +282,7 @@
       }
     }
 
-    const takeFiles = (files) => {
-      byId("training").hidden = false;
-      useDigits(readFiles(files));
-    };
-    byId("training-files").addEventListener("change", ({ target }) => takeFiles(target.files));
+    byId("training-files").addEventListener("change", ({ target }) => useDigits(readFiles(target.files)));
     byId("training-run").addEventListener("click", () => go(!state.isRunning));
     byId("training-step").addEventListener("click", () => state.worker.postMessage({ step: true }));
     byId("training-reset").addEventListener("click", reset);
@@ -298,7 +293,7 @@
       URL.revokeObjectURL(url);
     });
     if (facts) useDigits(readPageDigits(facts));
-    return takeFiles;
+    return (files) => useDigits(readFiles(files));
   }
 
   Object.assign(lenet, { makeTraining, modelFile });
