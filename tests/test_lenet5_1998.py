@@ -6,8 +6,14 @@ from torch import Tensor, nn
 from torch.func import jacrev
 
 from lenet.models.files import load_model, save_model
-from lenet.models.lenet5_1998 import RBF, LeNet5_1998, Subsampling, squash, squash_slope
-from lenet.models.rbf_codes import CHARACTERS, DIGIT_CODES, code
+from lenet.models.lenet5_1998 import (
+    DIGIT_CODES,
+    RBF,
+    LeNet5_1998,
+    Subsampling,
+    squash,
+    squash_slope,
+)
 from lenet.schema import ModelCard
 
 # LeCun et al. 1998, section II.B: trainable parameters, connections and shape of each layer.
@@ -89,10 +95,9 @@ def test_squashing_is_one_at_one_and_curves_most_there() -> None:
     assert abs(float(a[curve.argmax()])) == pytest.approx(1, abs=0.02)
 
 
-def test_codes_are_drawings_of_96_characters() -> None:
-    assert list(CHARACTERS) == [chr(c) for c in range(32, 128)]
-    assert all(len(code(c)) == 84 for c in CHARACTERS)
-    drawing = "".join("#" if cell > 0 else "." for cell in code("7"))
+def test_codes_are_drawings_of_the_digits() -> None:
+    assert [len(code) for code in DIGIT_CODES] == [84] * 10
+    drawing = "".join("#" if cell > 0 else "." for cell in DIGIT_CODES[7])
     assert [drawing[i : i + 7] for i in range(0, 84, 7)] == [
         "#######", ".....##", ".....##", "....##.", "...##..", "...##..",
         "..##...", "..##...", "..##...", "..##...", ".......", ".......",

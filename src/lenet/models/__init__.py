@@ -1,11 +1,11 @@
 """The networks, by name, and their initial weights."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 
-from lenet.models.lenet5 import LeNet5
-from lenet.models.network import Network
+from lenet.models.lenet5 import LeNet5, Network
 
 if TYPE_CHECKING:
     from lenet.training.recipe import Recipe
@@ -15,7 +15,7 @@ __all__ = ["MODELS", "LeNet5", "Network", "build_network", "network_class"]
 MODELS = ("lenet5", "lenet5-1998")
 
 
-def network_class(name: str) -> type[Network]:
+def network_class(name: str) -> Callable[..., Network]:
     """Return the class of a name in `MODELS`; that of 1998 is loaded when first asked for."""
     if name == "lenet5":
         return LeNet5

@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lenet.models.network import Network, check_pixels
-
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh,
     "relu": nn.ReLU,
@@ -21,6 +19,83 @@ RESIZES = ("pad", "stretch")
 FIELD = 32
 """Side of the field C1 looks at, in pixels: larger than any digit, so that a stroke's end
 can lie in the middle of a C1 unit's window. Source: LeCun et al. 1998, section II.B."""
+OVERSHOOT = 0.1
+"""How far beyond [0, 1] a pixel may lie, as some resampling makes it."""
+
+
+class Network(nn.Module):
+    """What both networks have in common: pixels in, logits (B, num_classes) out, larger = likelier.
+
+    Padding to 32x32 and scaling are the network's own first step, held as buffers.
+    """
+
+    background: Tensor
+    """What a pixel of 0 becomes at the input of C1; ()."""
+    ink: Tensor
+    """What a pixel of 1 becomes; ()."""
+
+    def __init__(
+        self, num_classes: int, *, in_channels: int, resize: str, background: float, ink: float
+    ) -> None:
+        """Hold what `prepare` needs; for the arguments see the subclasses."""
+        super().__init__()
+        if not (math.isfinite(background) and math.isfinite(ink)):
+            raise ValueError(f"`background` (={background}) and `ink` (={ink}) must be finite")
+        self.num_classes, self.in_channels, self.resize = num_classes, in_channels, resize
+        self.register_buffer("background", torch.tensor(float(background)))
+        self.register_buffer("ink", torch.tensor(float(ink)))
+
+    def config(self) -> dict[str, int | float | str]:
+        """Return the arguments that build this network again."""
+        raise NotImplementedError
+
+    def kernels(self) -> tuple[Tensor, Tensor]:
+        """Return the kernels of C1 (6, C, 5, 5) and of C3 (16, 6, 5, 5)."""
+        raise NotImplementedError
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """Return the 32x32 field that C1 sees.
+
+        Args:
+            x: (B, C, 28, 28) float in [0, 1], 1 = ink; or (B, C, 32, 32), which is only scaled.
+
+        Raises:
+            ValueError: `x` has another shape or, in evaluation mode, another range.
+        """
+        if x.ndim != 4 or x.shape[1] != self.in_channels or x.shape[2:] not in {(28, 28), (32, 32)}:
+            raise ValueError(
+                f"`x` has shape {tuple(x.shape)}; expected (B, {self.in_channels}, 28, 28) "
+                f"or (B, {self.in_channels}, 32, 32)"
+            )
+        check_pixels(x, self)
+        if x.shape[-1] != FIELD:
+            if self.resize == "pad":
+                x = F.pad(x, (2, 2, 2, 2))  # (B, C, 32, 32)
+            else:
+                x = F.interpolate(x, size=(FIELD, FIELD), mode="bilinear")  # (B, C, 32, 32)
+        return self.scale(x)
+
+    def scale(self, x: Tensor) -> Tensor:
+        """Return pixels as C1 sees them: 0 becomes `background`, 1 becomes `ink`."""
+        return self.background + x * (self.ink - self.background)
+
+
+def check_pixels(x: Tensor, model: nn.Module) -> None:
+    """Refuse pixels that are not in [0, 1], of a model in evaluation mode.
+
+    Not checked in training mode, nor while a graph is captured (torch.compile, torch.export).
+
+    Raises:
+        ValueError: They are bytes in 0..255, or standardized.
+    """
+    if model.training or torch.compiler.is_compiling() or not x.numel():
+        return
+    low, high = (float(value) for value in torch.aminmax(x.detach()))
+    if not (low >= -OVERSHOOT and high <= 1 + OVERSHOOT):
+        raise ValueError(
+            f"`x` has values from {low:.4g} to {high:.4g}; expected pixels in [0, 1], 1 = ink: "
+            "divide bytes by 255, and do not standardize (the network scales its input itself)"
+        )
 
 
 class LeNet5(Network):
@@ -61,7 +136,6 @@ class LeNet5(Network):
         Raises:
             ValueError: An argument is not one of those named.
         """
-        super().__init__()
         if activation not in ACTIVATIONS:
             raise ValueError(f"`activation` (={activation!r}) must be one of {list(ACTIVATIONS)}")
         if pooling not in POOLINGS:
@@ -73,16 +147,10 @@ class LeNet5(Network):
                 f"`num_classes` (={num_classes}) must be at least 2 and "
                 f"`in_channels` (={in_channels}) at least 1"
             )
-        if not (math.isfinite(background) and math.isfinite(ink)):
-            raise ValueError(f"`background` (={background}) and `ink` (={ink}) must be finite")
-        self.num_classes = num_classes
-        self.in_channels = in_channels
-        self.activation = activation
-        self.pooling = pooling
-        self.resize = resize
-        self.register_buffer("background", torch.tensor(float(background)))
-        self.register_buffer("ink", torch.tensor(float(ink)))
-
+        super().__init__(
+            num_classes, in_channels=in_channels, resize=resize, background=background, ink=ink
+        )
+        self.activation, self.pooling = activation, pooling
         squash, pool = ACTIVATIONS[activation], POOLINGS[pooling]
         self.feature_extractor = nn.Sequential(
             nn.Conv2d(in_channels, 6, kernel_size=5),  # C1: (B, 6, 28, 28)
@@ -108,37 +176,14 @@ class LeNet5(Network):
             "activation": self.activation,
             "pooling": self.pooling,
             "resize": self.resize,
-            "background": float(cast(Tensor, self.background)),
-            "ink": float(cast(Tensor, self.ink)),
+            "background": float(self.background),
+            "ink": float(self.ink),
         }
 
     def kernels(self) -> tuple[Tensor, Tensor]:
         """Return the kernels of C1 (6, C, 5, 5) and of C3 (16, 6, 5, 5)."""
         c1, c3 = self.feature_extractor[0], self.feature_extractor[3]
         return cast(Tensor, c1.weight).detach(), cast(Tensor, c3.weight).detach()
-
-    def prepare(self, x: Tensor) -> Tensor:
-        """Return the 32x32 field that C1 sees.
-
-        Args:
-            x: (B, C, 28, 28) float in [0, 1], 1 = ink; or (B, C, 32, 32), which is only scaled.
-
-        Raises:
-            ValueError: `x` has another shape or, in evaluation mode, another range.
-        """
-        if x.ndim != 4 or x.shape[1] != self.in_channels or x.shape[2:] not in {(28, 28), (32, 32)}:
-            raise ValueError(
-                f"`x` has shape {tuple(x.shape)}; expected (B, {self.in_channels}, 28, 28) "
-                f"or (B, {self.in_channels}, 32, 32)"
-            )
-        check_pixels(x, self)
-        if x.shape[-1] != FIELD:
-            if self.resize == "pad":
-                x = F.pad(x, (2, 2, 2, 2))  # (B, C, 32, 32)
-            else:
-                x = F.interpolate(x, size=(FIELD, FIELD), mode="bilinear")  # (B, C, 32, 32)
-        background, ink = cast(Tensor, self.background), cast(Tensor, self.ink)
-        return background + x * (ink - background)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits.
@@ -165,9 +210,8 @@ class LeNet5(Network):
         Returns:
             (B, T, num_classes) float, T = (W - 32) // 2 + 1.
         """
-        background, ink = cast(Tensor, self.background), cast(Tensor, self.ink)
         c1, squash, s2, c3, _, _, c5, _ = self.feature_extractor
-        x = s2(squash(c1(background + x * (ink - background))))  # (B, 6, 14, (W - 4) // 2)
+        x = s2(squash(c1(self.scale(x))))  # (B, 6, 14, (W - 4) // 2)
         pool = F.max_pool2d if self.pooling == "max" else F.avg_pool2d
         x = pool(squash(c3(x)), 2, stride=(2, 1))  # (B, 16, 5, T + 8)
         weight, bias = cast(Tensor, c5.weight), cast(Tensor, c5.bias)

@@ -5,16 +5,13 @@ Proc. IEEE 86 (1998), sections II.B and II.C, Table I, Fig. 3, appendix A. What 
 open is in docs/lenet5-1998.md, "open questions".
 """
 
-import math
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lenet.models.network import Network, check_pixels
-from lenet.models.rbf_codes import DIGIT_CODES
+from lenet.models.lenet5 import Network
 
 A, S = 1.7159, 2 / 3
 """f(a) = A tanh(S a): f(1) = 1, f(-1) = -1. Source: eq. (6), appendix A."""
@@ -30,6 +27,37 @@ CONNECTIONS = {"table": TABLE_1, "dense": DENSE}
 POOLINGS_1998 = ("trainable", "average")
 OUTPUTS = ("rbf", "linear")
 INITS = ("sqrt", "linear")
+
+
+# The codes of the ten output units: stylized drawings of the digits, twelve rows of seven cells,
+# top to bottom, each row a number of seven bits, the left cell the highest; a 1 is a black cell.
+# Source: Fig. 3, read cell by cell.
+_DRAWINGS = (
+    "3e 00 1c 36 63 63 63 63 36 1c 00 00",  # 0
+    "0c 1c 3c 0c 0c 0c 0c 0c 0c 3f 00 00",  # 1
+    "3e 00 3e 63 43 06 1c 30 60 7f 00 00",  # 2
+    "7f 03 06 0c 1e 03 03 03 63 3e 00 00",  # 3
+    "3e 00 00 33 33 73 63 63 67 3f 03 03",  # 4
+    "3e 00 7f 60 60 3c 1e 03 63 3e 00 00",  # 5
+    "1e 30 60 60 7e 73 63 63 73 3e 00 00",  # 6
+    "7f 03 03 06 0c 0c 18 18 18 18 00 00",  # 7
+    "3e 63 63 63 3e 63 63 63 63 3e 00 00",  # 8
+    "3e 67 63 63 67 3f 03 03 06 3c 00 00",  # 9
+)
+
+
+def code(drawing: str) -> tuple[int, ...]:
+    """Return the code that a drawing stands for: 84 numbers, +1 for black and -1.
+
+    Example:
+        >>> code("0c 1c 3c 0c 0c 0c 0c 0c 0c 3f 00 00")[:7]
+        (-1, -1, -1, 1, 1, -1, -1)
+    """
+    rows = [int(row, 16) for row in drawing.split()]
+    return tuple(1 if row >> (6 - cell) & 1 else -1 for row in rows for cell in range(7))
+
+
+DIGIT_CODES = tuple(map(code, _DRAWINGS))
 
 
 def squash(a: Tensor) -> Tensor:
@@ -78,6 +106,11 @@ class MapConvolution(nn.Module):
     `weight` holds a 5x5 kernel for each pair that is connected, and nothing for the others.
     """
 
+    maps: Tensor
+    """The map of each kernel; (kernels,) int64."""
+    inputs: Tensor
+    """The map before it that the kernel looks at; (kernels,) int64."""
+
     def __init__(
         self, table: Sequence[Sequence[int]], num_inputs: int, size: int = 5, *, init: str
     ) -> None:
@@ -102,9 +135,8 @@ class MapConvolution(nn.Module):
 
     def kernels(self) -> Tensor:
         """Return the kernels (maps, num_inputs, size, size), zeros where none is."""
-        index = cast(Tensor, self.maps), cast(Tensor, self.inputs)
         shape = len(self.bias), self.num_inputs, *self.weight.shape[1:]
-        return self.weight.new_zeros(shape).index_put(index, self.weight)
+        return self.weight.new_zeros(shape).index_put((self.maps, self.inputs), self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the weighted sums (B, maps, H - 4, W - 4) for x (B, num_inputs, H, W)."""
@@ -127,14 +159,16 @@ class FullConnection(nn.Module):
 class RBF(nn.Module):
     """The output: a unit for each class, whose penalty is the squared distance from its code."""
 
+    codes: Tensor
+    """(10, 84) float, +1 or -1."""
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("codes", torch.tensor(DIGIT_CODES, dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the penalties y (B, 10) of x (B, 84), smaller = likelier. Source: eq. (7)."""
-        codes = cast(Tensor, self.codes)
-        return ((x.unsqueeze(1) - codes) ** 2).sum(2)
+        return ((x.unsqueeze(1) - self.codes) ** 2).sum(2)
 
 
 class LeNet5_1998(Network):  # noqa: N801  # the year is part of the name
@@ -174,7 +208,6 @@ class LeNet5_1998(Network):  # noqa: N801  # the year is part of the name
         Raises:
             ValueError: An argument is not one of those named.
         """
-        super().__init__()
         for name, value, allowed in (
             ("num_classes", num_classes, (10,)),
             ("connections", connections, tuple(CONNECTIONS)),
@@ -184,12 +217,8 @@ class LeNet5_1998(Network):  # noqa: N801  # the year is part of the name
         ):
             if value not in allowed:
                 raise ValueError(f"`{name}` (={value!r}) must be one of {list(allowed)}")
-        if not (math.isfinite(background) and math.isfinite(ink)):
-            raise ValueError(f"`background` (={background}) and `ink` (={ink}) must be finite")
-        self.num_classes, self.connections = num_classes, connections
-        self.pooling, self.output_kind = pooling, output
-        self.register_buffer("background", torch.tensor(float(background)))
-        self.register_buffer("ink", torch.tensor(float(ink)))
+        super().__init__(num_classes, in_channels=1, resize="pad", background=background, ink=ink)
+        self.connections, self.pooling, self.output_kind = connections, pooling, output
         trainable = pooling == "trainable"
         self.c1 = MapConvolution([(0,)] * 6, 1, init=init)
         self.s2 = Subsampling(6, init=init) if trainable else nn.AvgPool2d(2)
@@ -206,32 +235,13 @@ class LeNet5_1998(Network):  # noqa: N801  # the year is part of the name
             "connections": self.connections,
             "pooling": self.pooling,
             "output": self.output_kind,
-            "background": float(cast(Tensor, self.background)),
-            "ink": float(cast(Tensor, self.ink)),
+            "background": float(self.background),
+            "ink": float(self.ink),
         }
 
     def kernels(self) -> tuple[Tensor, Tensor]:
         """Return the kernels of C1 (6, 1, 5, 5) and of C3 (16, 6, 5, 5), zeros where none is."""
         return self.c1.kernels().detach(), self.c3.kernels().detach()
-
-    def prepare(self, x: Tensor) -> Tensor:
-        """Return the field (B, 1, 32, 32) that C1 sees: two pixels of background on each side.
-
-        Args:
-            x: (B, 1, 28, 28) float in [0, 1], 1 = ink; or (B, 1, 32, 32), which is only scaled.
-
-        Raises:
-            ValueError: `x` has another shape or, in evaluation mode, another range.
-        """
-        if x.ndim != 4 or x.shape[1] != 1 or x.shape[2:] not in {(28, 28), (32, 32)}:
-            raise ValueError(
-                f"`x` has shape {tuple(x.shape)}; expected (B, 1, 28, 28) or (B, 1, 32, 32)"
-            )
-        check_pixels(x, self)
-        if x.shape[-1] == 28:
-            x = F.pad(x, (2, 2, 2, 2))  # (B, 1, 32, 32)
-        background, ink = cast(Tensor, self.background), cast(Tensor, self.ink)
-        return background + x * (ink - background)
 
     def layers(self) -> list[tuple[nn.Module, bool]]:
         """Return C1 to F6, each with whether its weighted sums are squashed."""

@@ -7,7 +7,7 @@ threads (see kernels.cpp); they differ from torch's in rounding.
 
 import ctypes
 import math
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -94,15 +94,14 @@ class NativeEngine:
         self._library = load_library("kernels")
         self._library.lenet5_call.argtypes = [ctypes.POINTER(_Call)]
         self._model, self._pads = model, model.resize == "pad"
-        background, ink = cast(Tensor, model.background), cast(Tensor, model.ink)
         self._call = _Call(
             gradients=_Tensors(*[gradient.data_ptr() for gradient in self._gradients]),
             classes=model.num_classes,
             activation=ACTIVATIONS[model.activation],
             pooling=POOLINGS[model.pooling],
             threads=num_threads,
-            background=float(background),
-            span=float(ink - background),
+            background=float(model.background),
+            span=float(model.ink - model.background),
             smoothing=label_smoothing,
         )
         self._addresses: list[int] = []

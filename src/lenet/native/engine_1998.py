@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lenet.models.lenet5_1998 import LeNet5_1998
-from lenet.native.build import NativeUnavailableError, load_library
-from lenet.native.engine import BatchScores
+from lenet.models.lenet5_1998 import RBF, LeNet5_1998
+from lenet.native.build import load_library
+from lenet.native.engine import BatchScores, float32_parameters
 
 _MSE, _MAP = 0, 1
 _NUM_TENSORS = 14
@@ -57,27 +57,25 @@ class NativeEngine1998:
         Raises:
             NativeUnavailableError: The kernels can't be had here, or are not made for this model.
         """
-        self._parameters = list(model.parameters())
-        if any(p.device.type != "cpu" or p.dtype != torch.float32 for p in self._parameters):
-            raise NativeUnavailableError("the kernels are for float32 on the CPU")
+        self._parameters = float32_parameters(model)
         self._library = _load()
         self._model = model
         self._places = _places(model)
-        maps, inputs = cast(Tensor, model.c3.maps), cast(Tensor, model.c3.inputs)
         # Kept here, since the struct holds bare addresses.
-        self._table = torch.stack([maps, inputs], 1).int().contiguous()  # (kernels, 2)
-        self._codes = model.output.codes if model.output_kind == "rbf" else None
-        background, ink = cast(Tensor, model.background), cast(Tensor, model.ink)
+        self._table = (
+            torch.stack([model.c3.maps, model.c3.inputs], 1).int().contiguous()
+        )  # (kernels, 2)
+        self._codes = model.output.codes if isinstance(model.output, RBF) else None
         self._net = _Net(
-            codes=None if self._codes is None else cast(Tensor, self._codes).data_ptr(),
+            codes=None if self._codes is None else self._codes.data_ptr(),
             table=self._table.data_ptr(),
             kernels=len(self._table),
             plain=model.pooling == "average",
             linear=model.output_kind == "linear",
             criterion=_MSE if garbage is None else _MAP,
             j=0.0 if garbage is None else garbage,
-            background=float(background),
-            span=float(ink - background),
+            background=float(model.background),
+            span=float(model.ink - model.background),
         )
 
     def learn(

@@ -20,7 +20,6 @@ Source: LeCun et al. 1998, appendix C, eqs. (22) to (27).
 """
 
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +52,7 @@ def output_curvature(x: Tensor, rbf: RBF, garbage: float | None) -> Tensor:
     logits = torch.cat([-rbf(x), x.new_full((len(x), 1), -garbage)], 1)
     shares = logits.softmax(1)  # (B, 11)
     q, rest = shares[:, :-1, None], shares[:, -1:]
-    d = x.unsqueeze(1) - cast(Tensor, rbf.codes)  # (B, 10, 84)
+    d = x.unsqueeze(1) - rbf.codes  # (B, 10, 84)
     mean = (q * d).sum(1)
     # About the mean over the ten, written as a sum of squares so that rounding leaves it positive.
     spread = (q * (d - mean.unsqueeze(1)) ** 2).sum(1) + rest * mean**2
