@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from lenet.results.records import environment
+from lenet.training.finish import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = ROOT / "records" / "benchmarks"

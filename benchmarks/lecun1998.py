@@ -18,7 +18,8 @@ from typing import Any
 
 from harness import main, report
 
-from lenet.results.records import read_run_record, summarize
+from lenet.results.statistics import summarize
+from lenet.schema import RunRecord, read
 from lenet.study.study import run_study
 from lenet.training.recipe import RECIPES, Recipe
 
@@ -86,7 +87,7 @@ def run_studies(part: str, studies: Studies, num_seeds: int, num_jobs: int) -> d
     for name, title, recipe in studies:
         folder, seeds = Path("runs") / f"lecun1998-{part}" / name, range(num_seeds)
         run_study(folder, name, recipe, seeds, num_jobs=num_jobs)
-        runs = [read_run_record(folder / f"seed-{seed}" / "record.json") for seed in seeds]
+        runs = [read(folder / f"seed-{seed}" / "record.json", RunRecord) for seed in seeds]
         epochs = list(zip(*[run.epochs for run in runs], strict=True))
         figures: dict[str, Any] = {
             "test_error": errors([run.test_accuracy for run in runs]),

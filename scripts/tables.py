@@ -19,9 +19,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lenet.data.label_errors import MNIST_TEST_ERRORS
 from lenet.models import build_network
-from lenet.results.records import read_study_record, summarize
 from lenet.results.report import ORIGINALS
-from lenet.schema import StudyRecord, Summary
+from lenet.results.statistics import summarize
+from lenet.schema import StudyRecord, Summary, read
 from lenet.training.recipe import RECIPES, Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +35,7 @@ def benchmark(name: str) -> Any:
 
 def study(name: str) -> StudyRecord:
     """Return the record of a recipe."""
-    return read_study_record(RECORDS / f"{name}.json")
+    return read(RECORDS / f"{name}.json", StudyRecord)
 
 
 def error(record: StudyRecord, figure: str) -> dict[str, Any]:

@@ -20,8 +20,7 @@ import pytest
 from lenet.cli import main as cli
 from lenet.errors import ClusterError, DataError, RunError
 from lenet.parallel import connected
-from lenet.results.records import read_study_record
-from lenet.schema import RunRecord
+from lenet.schema import RunRecord, StudyRecord, read
 from lenet.study.on_ray import _keep, _run_there, run_on_ray
 from lenet.study.study import run_study
 from lenet.study.tasks import SeedTask
@@ -160,7 +159,7 @@ def test_a_seed_that_is_lost_for_good_keeps_no_other_from_its_end(
     assert fake.addresses == ["local", "left"]
     fake.lost = ()
     record = run_study(Path("study"), "default", small, range(3), executor=execute)
-    assert read_study_record(tmp_path / "study" / "study.json") == record
+    assert read(tmp_path / "study" / "study.json", StudyRecord) == record
 
 
 def test_a_cluster_that_does_not_start_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,14 +11,9 @@ from safetensors.torch import save_file
 from lenet.cli import main as cli
 from lenet.errors import RunError
 from lenet.results.compare import compare, mcnemar
-from lenet.results.records import (
-    PREDICTIONS_FILE,
-    STUDY_FILE,
-    environment,
-    summarize_runs,
-    write_record,
-)
-from lenet.schema import RunFigures, StudyRecord
+from lenet.results.statistics import summarize_runs
+from lenet.schema import PREDICTIONS_FILE, STUDY_FILE, RunFigures, StudyRecord, write
+from lenet.training.finish import environment
 from lenet.training.recipe import RECIPES
 
 
@@ -27,7 +22,7 @@ def write_study(path: Path, name: str, accuracies: list[float], seeds: list[int]
         RunFigures(seed=s, test_accuracy=a) for s, a in zip(seeds, accuracies, strict=True)
     )
     path.mkdir(parents=True, exist_ok=True)
-    write_record(
+    write(
         path / STUDY_FILE,
         StudyRecord(
             recipe_name=name,

@@ -19,7 +19,7 @@ from lenet.cli.torchrun import find_shared_run
 from lenet.cli.train import TrainOptions, find_run
 from lenet.errors import RecipeError, RunError
 from lenet.models import LeNet5, build_network
-from lenet.results.records import read_run_record
+from lenet.schema import RunRecord, read
 from lenet.training.learners import Tally, TorchLearner, make_learner
 from lenet.training.loop import train
 from lenet.training.recipe import RECIPES
@@ -211,7 +211,7 @@ def test_two_processes_of_which_one_is_killed_end_as_one_does(
     assert child.returncode == 0, output
     assert output.count("test accuracy") == 1  # one of them speaks
     assert "Traceback" not in output
-    record = read_run_record(out / "record.json")
+    record = read(out / "record.json", RunRecord)
     assert record.num_sessions == 2
     assert record.device == "cpu, 2 processes"
     alone = train(create_run(tmp_path / "alone", "default", recipe, 0))

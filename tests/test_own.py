@@ -13,7 +13,7 @@ from lenet.errors import CheckpointError, PictureError
 from lenet.models import build_network
 from lenet.models.files import load_model
 from lenet.reading.reader import pretrained_model
-from lenet.results.records import read_run_record
+from lenet.schema import RunRecord, read
 from lenet.training.own import add_own, keep_own, keep_start, load_start, read_own
 from lenet.training.recipe import RECIPES
 from lenet.training.run import create_run
@@ -147,7 +147,7 @@ def test_a_run_killed_before_its_pictures_were_copied_is_resumed_with_them(
         arguments = ["train", "robust", "--images", str(pictures), "--start", "pretrained", *TINY]
         assert main([*arguments, "--out", str(out)]) == 130
     assert main(["train", "--resume", "--out", str(out), "--quiet"]) == 0
-    record = read_run_record(out / "record.json")
+    record = read(out / "record.json", RunRecord)
     assert set(record.data_sha256) == {"train", "test", "own", "start"}
     report = (out / "report.html").read_text()
     assert f"--images {pictures} --start pretrained" in report
@@ -159,7 +159,7 @@ def test_evaluate_scores_the_images_that_the_run_held(
     out = tmp_path / "run"
     arguments = ["train", "--images", str(pictures), "--num-val", "20", "--num-train", "30"]
     assert main([*arguments, "--epochs", "1", "--quiet", "--out", str(out)]) == 0
-    record = read_run_record(out / "record.json")
+    record = read(out / "record.json", RunRecord)
     capsys.readouterr()
     for split in ("train", "val"):
         assert main(["evaluate", str(out), "--split", split, "--json"]) == 0

@@ -6,18 +6,9 @@ from pathlib import Path
 import pytest
 
 from lenet.errors import RunError
-from lenet.results.records import (
-    environment,
-    read_run_record,
-    read_study_record,
-    student_t_95,
-    summarize,
-    summarize_images,
-    summarize_runs,
-    write_metrics,
-    write_record,
-)
-from lenet.schema import EpochScores, RunFigures, to_json
+from lenet.results.statistics import student_t_95, summarize, summarize_images, summarize_runs
+from lenet.schema import RunFigures, RunRecord, StudyRecord, read, to_json, write
+from lenet.training.finish import environment
 
 RECORDS = Path(__file__).resolve().parent.parent / "records"
 
@@ -61,14 +52,14 @@ def test_images_are_summarized_by_the_share_of_runs_that_read_them() -> None:
 
 
 def test_a_record_survives_being_read_and_written(tmp_path: Path) -> None:
-    study = read_study_record(RECORDS / "default.json")
-    write_record(tmp_path / "study.json", study)
-    assert read_study_record(tmp_path / "study.json") == study
+    study = read(RECORDS / "default.json", StudyRecord)
+    write(tmp_path / "study.json", study)
+    assert read(tmp_path / "study.json", StudyRecord) == study
 
 
 @pytest.mark.parametrize("path", sorted(RECORDS.glob("*.json")), ids=lambda p: p.stem)
 def test_published_records_name_the_images_behind_their_accuracy(path: Path) -> None:
-    study = read_study_record(path)
+    study = read(path, StudyRecord)
     assert study.test_images is not None
     assert study.test_images.mean == pytest.approx(study.summary["test_accuracy"].mean)
     for run in study.runs:
@@ -76,25 +67,13 @@ def test_published_records_name_the_images_behind_their_accuracy(path: Path) -> 
         assert 1 - len(set(run.test_wrong)) / 10_000 == pytest.approx(run.test_accuracy)
 
 
-def test_metrics_are_a_line_an_epoch(tmp_path: Path) -> None:
-    epochs = [
-        EpochScores(
-            epoch=i, train_loss=0.5, train_accuracy=0.9, lr=1e-3, duration_s=1.0, images_per_s=10.0
-        )
-        for i in (1, 2)
-    ]
-    write_metrics(tmp_path / "metrics.jsonl", epochs)
-    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert [EpochScores(**json.loads(line)) for line in lines] == epochs
-
-
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "3", '{"epochs": 3}', "\x80"])
 def test_a_broken_record_is_one_clear_error(content: str, tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     path.write_text(content, encoding="latin-1")
-    for read in (read_run_record, read_study_record):
+    for kind in (RunRecord, StudyRecord):
         with pytest.raises(RunError, match=r"record\.json"):
-            read(path)
+            read(path, kind)
 
 
 def test_environment_is_plain_and_names_no_person() -> None:

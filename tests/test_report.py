@@ -11,12 +11,12 @@ import torch
 
 from lenet.errors import LeNetError, RunError
 from lenet.results import plots
-from lenet.results.records import read_run_record
 from lenet.results.report import ORIGINALS, write_report
-from lenet.schema import EpochScores
+from lenet.schema import EpochScores, RunRecord, read
 from lenet.training.loop import train
 from lenet.training.recipe import RECIPES
 from lenet.training.run import create_run
+from lenet.training.training_loop import plot_losses
 
 FIGURES = ("losses", "predictions", "mistakes", "confusion", "filters")
 
@@ -39,7 +39,7 @@ def test_report_is_one_file_that_needs_no_other(run: Path) -> None:
 
 
 def test_report_shows_the_records_numbers_and_the_originals(run: Path) -> None:
-    record = read_run_record(run / "record.json")
+    record = read(run / "record.json", RunRecord)
     html = write_report(run).read_text()
     assert f"<b>{100 * record.train_accuracy:.2f} %</b>" in html
     assert f"<b>{100 * record.test_accuracy:.2f} %</b>" in html
@@ -80,7 +80,7 @@ def test_text_in_place_of_any_number_is_one_clear_error(run: Path) -> None:
         inner[last] = "<b>"
         path.write_text(json.dumps(values))
         with pytest.raises(LeNetError, match=r"record\.json|recipe"):
-            read_run_record(path)
+            read(path, RunRecord)
 
 
 def test_an_unfinished_run_has_no_report(run: Path) -> None:
@@ -189,7 +189,7 @@ def test_plot_losses_draws_what_it_is_given(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(pyplot, "show", pytest.fail)
     pyplot.switch_backend("agg")
-    figure = plots.plot_losses([3.0, 2.0], [2.5, 1.5])
+    figure = plot_losses([3.0, 2.0], [2.5, 1.5])
     lines = figure.axes[0].lines
     assert [np.asarray(line.get_ydata()).tolist() for line in lines] == [[3.0, 2.0], [2.5, 1.5]]
     assert figure.axes[0].get_title() == "Loss over epochs"

@@ -16,9 +16,8 @@ from lenet.data import load
 from lenet.data.datasets import Dataset
 from lenet.errors import CheckpointError, RecipeError, RunError
 from lenet.models.files import load_model
-from lenet.results.records import read_run_record
 from lenet.results.scores import evaluate
-from lenet.schema import EpochScores
+from lenet.schema import EpochScores, RunRecord, read
 from lenet.training.loop import train
 from lenet.training.recipe import RECIPES, Recipe
 from lenet.training.run import create_run, open_run
@@ -45,7 +44,7 @@ def test_a_run_leaves_what_it_promises(make: Callable[..., Path]) -> None:
     assert names == {
         "recipe.json", "metrics.jsonl", STATE, MODEL, "predictions.safetensors", "record.json",
     }  # fmt: skip
-    record = read_run_record(path / "record.json")
+    record = read(path / "record.json", RunRecord)
     assert record.num_parameters == 61_706
     assert record.num_train_images == 60
     assert record.scores["test"].num_images == 20
@@ -57,7 +56,7 @@ def test_a_run_leaves_what_it_promises(make: Callable[..., Path]) -> None:
 
 def test_the_record_is_what_the_model_file_scores(make: Callable[..., Path]) -> None:
     path = make("run")
-    record = read_run_record(path / "record.json")
+    record = read(path / "record.json", RunRecord)
     model, card = load_model(path)
     for split in ("train", "test"):
         digits = load("mnist", split)
@@ -87,7 +86,7 @@ def test_the_callers_random_state_is_left_alone(make: Callable[..., Path]) -> No
 def test_epochs_are_scored_on_the_split_that_is_named(
     changes: dict[str, Any], make: Callable[..., Path]
 ) -> None:
-    record = read_run_record(make("run", replace(SMALL, **changes)) / "record.json")
+    record = read(make("run", replace(SMALL, **changes)) / "record.json", RunRecord)
     last = record.epochs[-1]
     if "num_val" in changes:
         # Cut from the 60 training images, and scored after the last epoch as the record says.
@@ -193,7 +192,7 @@ def test_a_finished_run_is_not_trained_again(make: Callable[..., Path]) -> None:
     path = make("run")
     before = {p.name: p.stat().st_mtime_ns for p in path.iterdir() if p.name != ".lock"}
     time.sleep(0.01)
-    assert train(open_run(path)) == read_run_record(path / "record.json")
+    assert train(open_run(path)) == read(path / "record.json", RunRecord)
     assert {p.name: p.stat().st_mtime_ns for p in path.iterdir() if p.name != ".lock"} == before
 
 
@@ -314,7 +313,7 @@ def test_fewer_training_images_are_those_that_are_trained_and_scored(
     make: Callable[..., Path], tmp_path: Path
 ) -> None:
     path = make("run", replace(SMALL, num_train=40, num_val=10))
-    record = read_run_record(path / "record.json")
+    record = read(path / "record.json", RunRecord)
     assert record.num_train_images == record.scores["train"].num_images == 40
     assert record.scores["val"].num_images == 10
     run = create_run(tmp_path / "many", "default", replace(SMALL, num_train=51, num_val=10), 0)

@@ -16,12 +16,13 @@ from rich.console import Console
 
 from lenet.cli import main as cli
 from lenet.errors import DataError, DivergenceError, RecipeError, RunError
-from lenet.results.plots import sweep_figure
-from lenet.results.records import environment, read_study_record, summarize_images, summarize_runs
-from lenet.schema import RunFigures, StudyRecord
+from lenet.results.statistics import summarize_images, summarize_runs
+from lenet.schema import RunFigures, StudyRecord, read
+from lenet.study.figure import sweep_figure
 from lenet.study.study import choose, parse_sweep, run_study, run_sweep
 from lenet.study.tasks import Outcome, SeedTask, run_in_processes, run_task, share_cores
 from lenet.study.view import StudyView
+from lenet.training.finish import environment
 from lenet.training.recipe import RECIPES, Recipe
 
 SMALL = replace(RECIPES["default"], num_val=0, epochs=2, batch_size=20)
@@ -78,7 +79,7 @@ def test_one_seed_s_failure_does_not_keep_the_others_from_their_end(
     assert (tmp_path / "seed-2" / "record.json").is_file()
     assert not (tmp_path / "study.json").exists()
     record = run_study(tmp_path, "default", SMALL, range(3), executor=in_turn)
-    assert read_study_record(tmp_path / "study.json") == record
+    assert read(tmp_path / "study.json", StudyRecord) == record
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from lenet.models.lenet5_1998 import LeNet5_1998 as LeNet5_1998
     from lenet.reading.reader import Digit as Digit
     from lenet.reading.reader import Reader as Reader
-    from lenet.results.plots import plot_losses as plot_losses
     from lenet.results.scores import evaluate as evaluate
     from lenet.schema import Scores as Scores
     from lenet.training.loop import train as train
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from lenet.training.run import create_run as create_run
     from lenet.training.run import open_run as open_run
     from lenet.training.training_loop import get_accuracy as get_accuracy
+    from lenet.training.training_loop import plot_losses as plot_losses
     from lenet.training.training_loop import training_loop as training_loop
 
 _HOMES = {
@@ -46,7 +46,7 @@ _HOMES = {
     "load": "lenet.data.digits",
     "load_model": "lenet.models.files",
     "open_run": "lenet.training.run",
-    "plot_losses": "lenet.results.plots",
+    "plot_losses": "lenet.training.training_loop",
     "save_model": "lenet.models.files",
     "train": "lenet.training.loop",
     "training_loop": "lenet.training.training_loop",

@@ -14,8 +14,7 @@ from torch.optim import Optimizer
 
 import lenet.models.lenet5
 import lenet.training.training_loop
-from lenet.results.plots import plot_losses
-from lenet.training.training_loop import get_accuracy
+from lenet.training.training_loop import get_accuracy, plot_losses
 
 __all__ = [
     "LeNet5",

@@ -14,6 +14,13 @@ import msgspec
 from msgspec import Meta
 
 from lenet.errors import CheckpointError, LeNetError, RunError
+from lenet.files import write_text
+
+METRICS_FILE = "metrics.jsonl"
+PREDICTIONS_FILE = "predictions.safetensors"
+RECORD_FILE = "record.json"
+STUDY_FILE = "study.json"
+SWEEP_FILE = "sweep.json"
 
 T = TypeVar("T")
 
@@ -47,6 +54,11 @@ def read(path: Path, kind: type[T], error: type[LeNetError] = RunError) -> T:
     except OSError as fault:
         raise error(f"{path}: expected JSON, found: {fault.strerror}") from None
     return decode(content, kind, path, error)
+
+
+def write(path: Path, value: Any) -> None:
+    """Write a structure as a JSON file that people can read, whole or not at all."""
+    write_text(path, to_json(value, indent=1) + "\n")
 
 
 def to_json(value: Any, *, indent: int = -1) -> str:

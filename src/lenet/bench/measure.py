@@ -27,8 +27,8 @@ from lenet.bench.contestants import (
 )
 from lenet.data.digits import Digits, load
 from lenet.parallel import num_cores
-from lenet.results.records import environment
 from lenet.schema import Environment
+from lenet.training.finish import environment
 
 FLOP_PER_IMAGE = 2 * (2 * 416_520 + 298_920)
 """Forward and backward: 416,520 multiply-adds each for outputs and for weight gradients, and the

@@ -213,8 +213,8 @@ def env(arguments: Sequence[str]) -> int:
     """Show versions and machine."""
     options = parse(EnvOptions, "env", arguments)
     from lenet.data import cache_dir
-    from lenet.results.records import environment
     from lenet.training.device import choose_device, describe_device
+    from lenet.training.finish import environment
 
     facts = {
         **asdict(environment()),

@@ -103,7 +103,8 @@ def study(arguments: Sequence[str]) -> int:
             f"`seeds` (={options.seeds}) must be at least 1, `jobs` (={options.jobs}) and "
             f"`first_seed` (={options.first_seed}) at least 0"
         )
-    from lenet.results.plots import save_figure, sweep_figure
+    from lenet.results.plots import save_figure
+    from lenet.study.figure import sweep_figure
     from lenet.study.study import parse_sweep
 
     varied = dict(parse_sweep(text) for text in options.sweep)

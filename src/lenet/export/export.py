@@ -15,8 +15,8 @@ from lenet.export import c_code, html_page, int8, onnx_graph, torch_program, tri
 from lenet.export.parity import Measured, Parity, Settings, Source, read_source
 from lenet.files import TEMPORARY_SUFFIX
 from lenet.models.files import find_model
-from lenet.results.records import command_line, environment
 from lenet.schema import Environment, to_json
+from lenet.training.finish import command_line, environment
 
 
 @dataclass(frozen=True)

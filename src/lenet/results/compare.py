@@ -6,14 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lenet.errors import RunError
-from lenet.results.records import (
-    PREDICTIONS_FILE,
-    RECORD_FILE,
-    STUDY_FILE,
-    read_run_record,
-    read_study_record,
-    summarize,
-)
+from lenet.results.statistics import summarize
+from lenet.schema import PREDICTIONS_FILE, RECORD_FILE, STUDY_FILE, RunRecord, StudyRecord, read
 
 SIGNIFICANCE = 0.05
 
@@ -115,9 +109,9 @@ _Runs = dict[int, tuple[float, Path]]
 def _read(path: Path) -> tuple[str, _Runs]:
     """Return a recipe's name, and its runs by seed."""
     if (path / RECORD_FILE).is_file():
-        record = read_run_record(path / RECORD_FILE)
+        record = read(path / RECORD_FILE, RunRecord)
         return record.recipe_name, {record.seed: (record.test_accuracy, path / PREDICTIONS_FILE)}
-    study = read_study_record(path / STUDY_FILE if path.is_dir() else path)
+    study = read(path / STUDY_FILE if path.is_dir() else path, StudyRecord)
     found = {}
     for run in study.runs:
         if run.test_accuracy is None:

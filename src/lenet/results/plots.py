@@ -1,18 +1,18 @@
 """Figures of a run, from what it left behind.
 
 Every function returns a matplotlib figure and draws on nothing global, so that they work with no
-display and leave a caller's own figures alone; `plot_losses` alone is for notebooks.
+display and leave a caller's own figures alone.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from lenet.files import replacing
-from lenet.schema import EpochScores, StudyRecord, SweepRecord
+from lenet.schema import EpochScores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +33,8 @@ def new_figure(width: float, height: float) -> "Figure":
     return figure
 
 
-def _axes_figure(width: float = 8, height: float = 4.5) -> "tuple[Figure, Axes]":
+def axes_figure(width: float = 8, height: float = 4.5) -> "tuple[Figure, Axes]":
+    """Return an empty figure of that size in inches, and the one pair of axes in it."""
     figure = new_figure(width, height)
     return figure, figure.add_subplot()
 
@@ -45,24 +46,6 @@ def save_figure(figure: "Figure", path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
 
 
-def plot_losses(train_losses: Sequence[float], valid_losses: Sequence[float]) -> "Figure":
-    """Plot training and validation losses as the notebook does; a notebook shows the figure.
-
-    Args:
-        train_losses: One for each epoch.
-        valid_losses: One for each epoch, or none.
-    """
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 4.5))
-    axes.plot(range(len(train_losses)), train_losses, color="blue", label="Training loss")
-    if len(valid_losses):
-        axes.plot(range(len(valid_losses)), valid_losses, color="red", label="Validation loss")
-    axes.set(title="Loss over epochs", xlabel="Epoch", ylabel="Loss")
-    axes.legend()
-    return figure
-
-
 def losses_figure(epochs: Sequence[EpochScores], *, test_loss: float) -> "Figure":
     """Fig. 1: loss over the epochs, and the test loss of the finished model.
 
@@ -72,7 +55,7 @@ def losses_figure(epochs: Sequence[EpochScores], *, test_loss: float) -> "Figure
     """
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-    figure, axes = _axes_figure()
+    figure, axes = axes_figure()
     numbers = [epoch.epoch for epoch in epochs]
     for attribute, colour, label in (
         ("train_loss", TRAIN_COLOUR, "training images (running mean)"),
@@ -143,7 +126,7 @@ def _grid_figure(
     side, step_x, step_y = 28, 36, 46
     rows = max(1, -(-len(indices) // GRID_COLUMNS))
     canvas = torch.zeros(rows * step_y, GRID_COLUMNS * step_x, dtype=torch.uint8)
-    figure, axes = _axes_figure(11, 0.5 + 1.4 * rows)
+    figure, axes = axes_figure(11, 0.5 + 1.4 * rows)
     axes.axis("off")
     axes.set_title(title)
     probabilities = logits.softmax(1)
@@ -185,7 +168,7 @@ def confusion_figure(confusion: Sequence[Sequence[int]], classes: Sequence[str])
         classes: Name of each class.
     """
     size = len(classes)
-    figure, axes = _axes_figure(6.4, 5.8)
+    figure, axes = axes_figure(6.4, 5.8)
     # Coloured by mistakes alone: the diagonal, a hundred times as large, would hide them.
     errors = [[0 if i == j else confusion[i][j] for j in range(size)] for i in range(size)]
     darkest = max(1, max(max(row) for row in errors))
@@ -235,49 +218,3 @@ def _show_kernels(axes: "Axes", kernels: Tensor, title: str) -> None:
     axes.imshow(canvas.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
     axes.set_title(title, fontsize=10)
     axes.axis("off")
-
-
-def sweep_figure(record: SweepRecord) -> "Figure":
-    """Draw validation accuracy against the first field, a line for each setting of the others."""
-    field, *others = record.fields
-    figure, axes = _axes_figure()
-    values = list(dict.fromkeys(study.recipe[field] for study in record.studies.values()))
-    is_number = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    places: dict[Any, Any] = {v: v if is_number else i for i, v in enumerate(values)}
-    lines: dict[str, list[tuple[float, StudyRecord]]] = {}
-    for study in record.studies.values():
-        label = ", ".join(f"{name} {study.recipe[name]}" for name in others)
-        lines.setdefault(label, [])
-        if study.runs:
-            lines[label].append((places[study.recipe[field]], study))
-    for label, points in lines.items():
-        accuracies = [study.summary["val_accuracy"] for _, study in points]
-        half = [100 * (a.interval[1] - a.mean) if a.n > 1 else 0.0 for a in accuracies]
-        line = axes.errorbar(
-            [place for place, _ in points],
-            [100 * a.mean for a in accuracies],
-            half,
-            fmt="o-",
-            capsize=4,
-            color=None if label else TRAIN_COLOUR,
-            label=label,
-        )
-        for place, study in points:
-            each = [100 * (run.val_accuracy or 0.0) for run in study.runs]
-            colour = line.lines[0].get_color()
-            axes.plot([place] * len(each), each, ".", color=colour, alpha=0.4)
-    numbers = list(places.values())
-    if is_number and min(numbers) > 0 and max(numbers) / min(numbers) >= 4:
-        axes.set_xscale("log")
-    axes.set_xticks(numbers, [f"{v:g}" if is_number else str(v) for v in values])
-    axes.minorticks_off()
-    if len(lines) > 1:
-        axes.legend()
-    num_seeds = max(len(study.seeds) for study in record.studies.values())
-    shown = "one seed" if num_seeds == 1 else f"mean, 95 % interval and each of {num_seeds} seeds"
-    axes.set(
-        title=f"{record.recipe_name}: validation accuracy, {shown}",
-        xlabel=field,
-        ylabel="Accuracy, %",
-    )
-    return figure

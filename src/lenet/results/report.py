@@ -20,8 +20,7 @@ from lenet.errors import DataError, RunError
 from lenet.files import write_text
 from lenet.models.files import MODEL_FILE, load_model
 from lenet.results import plots
-from lenet.results.records import PREDICTIONS_FILE, RECORD_FILE, read_run_record
-from lenet.schema import RunRecord, Scores
+from lenet.schema import PREDICTIONS_FILE, RECORD_FILE, RunRecord, Scores, read
 
 REPORT_FILE = "report.html"
 
@@ -64,7 +63,7 @@ def write_report(
             f"{path}: no {RECORD_FILE} in it; the run is not finished "
             f"(`lenet train --resume --out {path}` goes on) or this is not a run directory"
         )
-    record = read_run_record(path / RECORD_FILE)
+    record = read(path / RECORD_FILE, RunRecord)
     try:
         dataset = find_dataset(str(record.recipe["dataset"]))
     except DataError as error:

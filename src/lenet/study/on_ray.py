@@ -12,8 +12,7 @@ from typing import Any
 from lenet.errors import LeNetError, RunError
 from lenet.files import write_bytes
 from lenet.parallel import connected, reason_of
-from lenet.results.records import RECORD_FILE
-from lenet.schema import RunRecord
+from lenet.schema import RECORD_FILE, RunRecord
 from lenet.study.tasks import ERRORS_OF_ONE_SEED, Outcome, SeedTask, run_task
 
 MAX_RETRIES = 20

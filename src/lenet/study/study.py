@@ -17,20 +17,16 @@ import msgspec
 from lenet.errors import LeNetError, RecipeError, RunError
 from lenet.parallel import num_cores
 from lenet.results.compare import SIGNIFICANCE
-from lenet.results.records import (
-    STUDY_FILE,
-    SWEEP_FILE,
-    command_line,
-    environment,
+from lenet.results.statistics import (
     paired_p_value,
     run_figures,
     summarize_images,
     summarize_runs,
-    write_record,
 )
-from lenet.schema import RunRecord, StudyRecord, SweepRecord
+from lenet.schema import STUDY_FILE, SWEEP_FILE, RunRecord, StudyRecord, SweepRecord, write
 from lenet.study.tasks import Executor, Outcome, SeedTask, run_in_processes, share_cores
 from lenet.training.device import choose_device
+from lenet.training.finish import command_line, environment
 from lenet.training.recipe import Recipe
 
 NUM_VAL = 10_000
@@ -61,7 +57,7 @@ def run_study(
             f"{path}: {len(study.failed)} of {len(seeds)} seeds failed, the others are trained: "
             + "; ".join(f"seed {seed}: {reason}" for seed, reason in study.failed.items())
         )
-    write_record(path / STUDY_FILE, study)
+    write(path / STUDY_FILE, study)
     return study
 
 
@@ -106,7 +102,7 @@ def run_sweep(
         best=best,
         sentence=sentence,
     )
-    write_record(path / SWEEP_FILE, record)
+    write(path / SWEEP_FILE, record)
     return record
 
 

@@ -11,8 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from lenet.errors import LeNetError
-from lenet.results.records import METRICS_FILE
-from lenet.schema import EpochScores, decode
+from lenet.schema import METRICS_FILE, EpochScores, decode
 from lenet.study.tasks import Outcome, SeedTask
 
 

@@ -1,6 +1,13 @@
 """What a finished run leaves: its model, its predictions on the test images, and its record."""
 
+import os
+import platform
+import shlex
+import subprocess
+import sys
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,15 +17,16 @@ from torch import Tensor
 from lenet import __version__
 from lenet.files import replacing
 from lenet.models.files import MODEL_FILE, save_model
-from lenet.results.records import (
+from lenet.results.scores import compute_logits, fit_temperature, score_logits
+from lenet.schema import (
     PREDICTIONS_FILE,
     RECORD_FILE,
-    command_line,
-    environment,
-    write_record,
+    CardScores,
+    Environment,
+    ModelCard,
+    RunRecord,
+    write,
 )
-from lenet.results.scores import compute_logits, fit_temperature, score_logits
-from lenet.schema import CardScores, ModelCard, RunRecord
 from lenet.training.device import describe_device
 from lenet.training.learners import TorchLearner
 from lenet.training.run import Progress, Run
@@ -108,5 +116,56 @@ def write_results(
         images=run.images,
         start=run.start,
     )
-    write_record(run.path / RECORD_FILE, record)
+    write(run.path / RECORD_FILE, record)
     return record
+
+
+def environment() -> Environment:
+    """Return the versions and the machine."""
+    packages = {}
+    for name in ("lenet", "torch", "numpy", "safetensors"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "not installed"
+    packages["torch"] = str(torch.__version__)
+    return Environment(
+        python=platform.python_version(),
+        packages=packages,
+        system=f"{platform.system()} {platform.machine()}",
+        cpu=_cpu_name(),
+        num_cores=os.cpu_count(),
+        num_threads=torch.get_num_threads(),
+        cuda=tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())),
+        commit=_commit(),
+    )
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout the package runs from, "+" if it was changed since."""
+    folder = Path(__file__).resolve().parents[3]
+    if not (folder / ".git").exists():
+        return None
+    describe = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+    try:
+        done = subprocess.run(
+            describe, cwd=folder, capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def command_line() -> str:
+    """Return the command that started this process, as one would type it."""
+    return shlex.join(["lenet", *sys.argv[1:]])

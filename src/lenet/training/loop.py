@@ -11,8 +11,7 @@ from torch import Tensor
 from lenet.data.digits import Digits, Sampler, batches
 from lenet.models import build_network
 from lenet.parallel import num_cores
-from lenet.results.records import RECORD_FILE, read_run_record
-from lenet.schema import EpochScores, RunRecord
+from lenet.schema import RECORD_FILE, EpochScores, RunRecord, read
 from lenet.training.device import choose_device, describe_device, reproducible
 from lenet.training.finish import write_results
 from lenet.training.learners import Tally as Tally
@@ -76,7 +75,7 @@ def train(
     watcher, recipe, seed = watcher or Watcher(), run.recipe, run.seed
     with run.claim():
         if run.from_first(lambda: run.is_finished):
-            return run.from_first(lambda: read_run_record(run.path / RECORD_FILE))
+            return run.from_first(lambda: read(run.path / RECORD_FILE, RunRecord))
         place = run.device or choose_device(device)
         with reproducible(place):
             splits = load_splits(run, data_dir=data_dir, progress=watcher.download)

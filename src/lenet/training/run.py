@@ -20,8 +20,7 @@ from filelock import FileLock, Timeout
 from lenet.errors import CheckpointError, LeNetError, RecipeError, RunError
 from lenet.files import TEMPORARY_SUFFIX, remove_temporaries, replacing, write_text
 from lenet.models import Network
-from lenet.results.records import METRICS_FILE, RECORD_FILE, write_metrics
-from lenet.schema import EpochScores, RunFile, read, to_json
+from lenet.schema import METRICS_FILE, RECORD_FILE, EpochScores, RunFile, read, to_json, write
 from lenet.training.learners import TorchLearner
 from lenet.training.recipe import Recipe, from_dict
 
@@ -143,7 +142,7 @@ class Run:
             ) from None
         # The state is the truth; a kill may have come between the two files.
         if self.is_first:
-            write_metrics(self.path / METRICS_FILE, progress.epochs)
+            self._write_metrics(progress)
         return progress
 
     def _require_same(self, expected: dict[str, Any], found: dict[str, Any]) -> None:
@@ -162,7 +161,12 @@ class Run:
         epochs = [asdict(epoch) for epoch in progress.epochs]
         state = {**vars(progress), "epochs": epochs, **learner.state_dict()}
         save_state(self.path / STATE_FILE, state)
-        write_metrics(self.path / METRICS_FILE, progress.epochs)
+        self._write_metrics(progress)
+
+    def _write_metrics(self, progress: Progress) -> None:
+        """Write metrics.jsonl, a line an epoch, whole or not at all."""
+        lines = [to_json(epoch) + "\n" for epoch in progress.epochs]
+        write_text(self.path / METRICS_FILE, "".join(lines))
 
     def load_start(self, model: Network) -> None:
         """Give a network the weights of the model that the run was asked to begin with, if any."""
@@ -217,7 +221,7 @@ def create_run(
                 + ("a run; `--resume` goes on with it" if is_run else "other files")
                 + ", `--out` names another folder"
             )
-        write_text(path / RECIPE_FILE, to_json(content, indent=1) + "\n")
+        write(path / RECIPE_FILE, content)
     return open_run(path)
 
 

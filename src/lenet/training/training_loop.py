@@ -3,14 +3,18 @@
 Source: github.com/erykml/medium_articles, `Computer Vision/lenet5_pytorch.ipynb`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lenet.training.learners import Tally, TorchLearner, forward, require_finite, tally_logits
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Loader = Iterable[tuple[Tensor, Tensor]]
 
@@ -111,3 +115,21 @@ def get_accuracy(model: nn.Module, data_loader: Loader, device: torch.device | s
         return logits.new_zeros(())
 
     return torch.tensor(validate(model, no_loss, data_loader, device).accuracy)
+
+
+def plot_losses(train_losses: Sequence[float], valid_losses: Sequence[float]) -> "Figure":
+    """Plot training and validation losses as the notebook does; a notebook shows the figure.
+
+    Args:
+        train_losses: One for each epoch.
+        valid_losses: One for each epoch, or none.
+    """
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4.5))
+    axes.plot(range(len(train_losses)), train_losses, color="blue", label="Training loss")
+    if len(valid_losses):
+        axes.plot(range(len(valid_losses)), valid_losses, color="red", label="Validation loss")
+    axes.set(title="Loss over epochs", xlabel="Epoch", ylabel="Loss")
+    axes.legend()
+    return figure
