@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 from lenet import notebook
 from lenet.bench import run_bench
 from lenet.bench.contestants import Contestants, Setup, prepare_epoch
-from lenet.data import Digits, load
+from lenet.data.digits import Digits, load
 from lenet.parallel import num_cores
 
 

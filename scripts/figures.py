@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tables import ROOT, benchmark, error, study
 
-from lenet.data import load
+from lenet.data.digits import load
 from lenet.data.label_errors import MNIST_TEST_ERRORS
 from lenet.results.plots import TRAIN_COLOUR, VALID_COLOUR, new_figure, save_figure
 

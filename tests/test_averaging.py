@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lenet.data import load
+from lenet.data.digits import load
 from lenet.models import LeNet5
 from lenet.models.files import load_model
 from lenet.results.scores import evaluate

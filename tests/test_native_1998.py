@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lenet.data import to_input
+from lenet.data.digits import to_input
 from lenet.errors import LeNetError
 from lenet.models import build_network
 from lenet.models.lenet5_1998 import LeNet5_1998

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lenet import load, notebook
-from lenet.data import to_input
+from lenet.data.digits import to_input
 from lenet.notebook import LeNet5, get_accuracy, train, training_loop, validate
 
 

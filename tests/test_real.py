@@ -38,7 +38,7 @@ def test_one_epoch_on_the_real_digits_lands_inside_a_range(engine: str, tmp_path
 
 
 def test_doubtful_labels_are_those_of_the_real_digits() -> None:
-    from lenet.data import load
+    from lenet.data.digits import load
     from lenet.data.label_errors import MNIST_TEST_ERRORS
 
     labels = load("mnist", "test").labels
@@ -74,7 +74,7 @@ def test_the_paper_s_effective_rates_of_the_first_pass(tmp_path: Path) -> None:
     """From about 7e-5 to 0.016, says section III.B; ours: 8e-5 to 1e-4, and 0.011 to 0.020."""
     import torch
 
-    from lenet.data import load
+    from lenet.data.digits import load
     from lenet.models import build_network
     from lenet.training.learners import make_learner
     from lenet.training.recipe import RECIPES

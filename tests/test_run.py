@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from lenet.data import load
 from lenet.data.datasets import Dataset
+from lenet.data.digits import load
 from lenet.errors import CheckpointError, RecipeError, RunError
 from lenet.models.files import load_model
 from lenet.results.scores import evaluate

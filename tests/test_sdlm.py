@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lenet.data import order, to_input
+from lenet.data.digits import order, to_input
 from lenet.models import build_network
 from lenet.models.lenet5_1998 import LeNet5_1998
 from lenet.training.curvature import estimate_curvature

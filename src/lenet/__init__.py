@@ -52,27 +52,7 @@ _HOMES = {
     "training_loop": "lenet.training.training_loop",
 }
 
-__all__ = [  # noqa: RUF022  # the same order as _HOMES, checked by a test
-    "Digit",
-    "Digits",
-    "LeNet5",
-    "LeNet5_1998",
-    "LeNetError",
-    "RECIPES",
-    "Reader",
-    "Recipe",
-    "Scores",
-    "create_run",
-    "evaluate",
-    "get_accuracy",
-    "load",
-    "load_model",
-    "open_run",
-    "plot_losses",
-    "save_model",
-    "train",
-    "training_loop",
-]
+__all__ = [*_HOMES]
 
 
 def __getattr__(name: str) -> object:

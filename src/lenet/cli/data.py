@@ -162,7 +162,7 @@ def bench(arguments: Sequence[str]) -> int:
 def data(arguments: Sequence[str]) -> int:
     """Fetch, list or verify data sets."""
     options = parse(DataOptions, "data", arguments)
-    from lenet.data import fetch, list_datasets, verify
+    from lenet.data.datasets import fetch, list_datasets, verify
 
     if options.action == "fetch":
         from rich.console import Console
@@ -212,9 +212,9 @@ def recipes(arguments: Sequence[str]) -> int:
 def env(arguments: Sequence[str]) -> int:
     """Show versions and machine."""
     options = parse(EnvOptions, "env", arguments)
-    from lenet.data import cache_dir
-    from lenet.training.device import choose_device, describe_device
-    from lenet.training.finish import environment
+    from lenet.data.datasets import cache_dir
+    from lenet.training.finish import describe_device, environment
+    from lenet.training.loop import choose_device
 
     facts = {
         **asdict(environment()),

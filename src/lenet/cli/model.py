@@ -4,7 +4,7 @@ stdout holds the result, stderr everything else. What a verb needs is imported i
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,10 @@ from lenet.errors import RecipeError
 from lenet.schema import to_json
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lenet.data.digits import Digits
+    from lenet.models import Network
     from lenet.schema import ModelCard, Scores
 
 
@@ -156,12 +159,11 @@ def _evaluate(options: EvaluateOptions, model_path: Path) -> "Scores":
     from rich.console import Console
 
     from lenet.cli.console import DownloadBar
-    from lenet.data import load
+    from lenet.data.digits import load
     from lenet.models.files import load_model
     from lenet.parallel import num_cores
     from lenet.results.scores import evaluate as evaluate_model
-    from lenet.training.device import choose_device
-    from lenet.training.learners import logits_function
+    from lenet.training.loop import choose_device
 
     model, card = load_model(model_path)
     device = choose_device(options.device)
@@ -176,7 +178,7 @@ def _evaluate(options: EvaluateOptions, model_path: Path) -> "Scores":
     progress.close()
     model = model.to(device)
     return evaluate_model(
-        logits_function(model, engine=options.engine, num_threads=num_cores()),
+        _logits_function(model, options.engine, num_cores()),
         digits.images,
         digits.labels,
         split=options.split,
@@ -185,11 +187,28 @@ def _evaluate(options: EvaluateOptions, model_path: Path) -> "Scores":
     )
 
 
+def _logits_function(
+    model: "Network", engine: str, num_threads: int
+) -> "Callable[[Tensor], Tensor]":
+    """Return what computes a model's logits (B, n) of images (B, 28, 28) uint8."""
+    from lenet.native.build import NativeUnavailableError
+    from lenet.native.engine import load_engine
+    from lenet.training.learners import explain_unavailable, forward, wants_native
+
+    if wants_native(engine, model):
+        try:
+            return load_engine(model, num_threads=num_threads).logits
+        except NativeUnavailableError as error:
+            explain_unavailable(engine, error)
+    return lambda images: forward(model, images)
+
+
 def _training_split(options: EvaluateOptions, card: "ModelCard", where: Any) -> "Digits":
     """Return the images that a model's run trained on, or those that it held out."""
+    from lenet.data.digits import load
+    from lenet.training.loop import cut_splits, load_splits
     from lenet.training.recipe import from_dict
     from lenet.training.run import RECIPE_FILE, open_run
-    from lenet.training.splits import cut_splits, load_splits
 
     model = options.model
     folder = model if model.is_dir() else model.parent
@@ -201,7 +220,8 @@ def _training_split(options: EvaluateOptions, card: "ModelCard", where: Any) -> 
             f"{model}: was trained on {card.images} too, which are in its run directory: name that"
         )
     else:
-        train, val = cut_splits(from_dict(card.recipe, source=str(model)), **where)
+        data = load(card.dataset, "train", **where)
+        train, val = cut_splits(from_dict(card.recipe, source=str(model)), data)
     if options.split == "train":
         return train
     if val is None:

@@ -136,7 +136,7 @@ def _run(
     from lenet.data.datasets import fetch
     from lenet.study.study import NUM_VAL, run_study, run_sweep
     from lenet.study.view import StudyView
-    from lenet.training.device import choose_device
+    from lenet.training.loop import choose_device
 
     choose_device(options.device)
     console = Console(stderr=True)

@@ -12,8 +12,7 @@ from lenet.cli.train import (
     train_silently,
 )
 from lenet.errors import LeNetError
-from lenet.training.device import choose_device
-from lenet.training.loop import Watcher
+from lenet.training.loop import Watcher, choose_device
 from lenet.training.run import RECIPE_FILE, Run, open_run
 from lenet.training.shared import SharedRun, joined
 

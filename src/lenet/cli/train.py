@@ -24,12 +24,11 @@ from lenet.cli.options import (
     parse,
     parse_with_recipe,
 )
-from lenet.data import fetch
+from lenet.data.datasets import fetch
 from lenet.errors import LeNetError, RecipeError, RunError, install_hint
 from lenet.results.report import write_report
 from lenet.schema import RunRecord, to_json
-from lenet.training.device import choose_device
-from lenet.training.loop import Watcher
+from lenet.training.loop import Watcher, choose_device
 from lenet.training.loop import train as train_run
 from lenet.training.recipe import RECIPES, Recipe
 from lenet.training.run import RECIPE_FILE, Run, create_run, open_run

@@ -25,8 +25,8 @@ from lenet.results.statistics import (
 )
 from lenet.schema import STUDY_FILE, SWEEP_FILE, RunRecord, StudyRecord, SweepRecord, write
 from lenet.study.tasks import Executor, Outcome, SeedTask, run_in_processes, share_cores
-from lenet.training.device import choose_device
 from lenet.training.finish import command_line, environment
+from lenet.training.loop import choose_device
 from lenet.training.recipe import Recipe
 
 NUM_VAL = 10_000

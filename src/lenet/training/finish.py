@@ -27,20 +27,19 @@ from lenet.schema import (
     RunRecord,
     write,
 )
-from lenet.training.device import describe_device
 from lenet.training.learners import TorchLearner
 from lenet.training.run import Progress, Run
-from lenet.training.splits import Splits
 
 if TYPE_CHECKING:
     from lenet.models import Network
+    from lenet.training.loop import Splits
 
 MIN_CALIBRATION = 1000
 """Images that a temperature is fitted on, at least: on 20, it can be off by a factor of 9."""
 
 
 def write_results(
-    run: Run, learner: TorchLearner, splits: Splits, progress: Progress, device: torch.device
+    run: Run, learner: TorchLearner, splits: "Splits", progress: Progress, device: torch.device
 ) -> RunRecord:
     """Score a finished model, once, and write its files; the record comes last."""
     model: Network = learner.result  # type: ignore[assignment]  # a recipe's
@@ -118,6 +117,14 @@ def write_results(
     )
     write(run.path / RECORD_FILE, record)
     return record
+
+
+def describe_device(device: torch.device, num_processes: int = 1) -> str:
+    """Return a name for people and records, such as "cuda (NVIDIA A100)"."""
+    name = str(device)
+    if device.type == "cuda":
+        name += f" ({torch.cuda.get_device_name(device)})"
+    return name if num_processes == 1 else f"{name}, {num_processes} processes"
 
 
 def environment() -> Environment:

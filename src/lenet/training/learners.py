@@ -315,30 +315,6 @@ def make_learner(
     return by_torch.for_recipe(recipe, model, seed=seed, num_threads=num_threads)
 
 
-def logits_function(
-    model: Network, *, engine: str = "auto", num_threads: int = 1
-) -> Callable[[Tensor], Tensor]:
-    """Return what computes a model's logits (B, n) of images, (B, 28, 28) uint8 or floats.
-
-    Args:
-        model: In evaluation mode.
-        engine: As for `make_learner`.
-        num_threads: Of the kernels.
-
-    Raises:
-        RecipeError: `engine` is not one of `ENGINES`.
-        LeNetError: "native", and the kernels can't be had.
-    """
-    if wants_native(engine, model):
-        from lenet.native.engine import load_engine
-
-        try:
-            return load_engine(model, num_threads=num_threads).logits
-        except NativeUnavailableError as error:
-            explain_unavailable(engine, error)
-    return lambda images: forward(model, images)
-
-
 def wants_native(engine: str, model: nn.Module) -> bool:
     """Return whether to try the compiled kernels for a model."""
     if engine not in ENGINES:

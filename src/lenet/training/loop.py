@@ -1,24 +1,32 @@
-"""The training loop: a run from its recipe to its record. Read `train` from top to bottom."""
+"""The training loop: a run from its recipe to its record. Read `train` from top to bottom.
 
+What it calls first is below it, in that order: the device, the images, their distortions, scoring.
+"""
+
+import hashlib
 import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from lenet.data.digits import Digits, Sampler, batches
+from lenet.data.datasets import Progress
+from lenet.data.digits import Digits, Sampler, batches, load, split_validation, subset
+from lenet.errors import RecipeError
 from lenet.models import build_network
 from lenet.parallel import num_cores
 from lenet.schema import RECORD_FILE, EpochScores, RunRecord, read
-from lenet.training.device import choose_device, describe_device, reproducible
-from lenet.training.finish import write_results
+from lenet.training.finish import describe_device, write_results
 from lenet.training.learners import Tally as Tally
 from lenet.training.learners import TorchLearner, make_learner, require_finite, tally_logits
 from lenet.training.optimization import lr_at
+from lenet.training.recipe import Recipe
 from lenet.training.run import Run
-from lenet.training.splits import load_splits
 
 SCORED_AT_A_TIME = 1000
 """Images; changes the memory needed, not the result."""
@@ -152,14 +160,119 @@ def train(
             return run.from_first(lambda: write_results(run, learner, splits, progress, place))
 
 
-def score(learner: TorchLearner, digits: Digits, device: torch.device) -> Tally:
-    """Return loss and accuracy over a split, without training."""
-    tally = Tally()
-    images, labels = digits.images.to(device), digits.labels.to(device)
-    for x, y in batches(images, labels, batch_size=SCORED_AT_A_TIME, shuffle=False, as_bytes=True):
-        logits = learner.logits(x)
-        tally += tally_logits(logits, y, learner.report(logits, y))
-    return tally
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device of that name; "auto" is CUDA, else MPS, else the CPU.
+
+    Raises:
+        RecipeError: torch does not know the name, or the device is not on this machine.
+    """
+    if name == "auto":
+        name = next((kind for kind in ("cuda", "mps") if _is_available(kind)), "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise RecipeError(f"`device` (={name!r}) must be auto, cpu, cuda, cuda:N or mps") from None
+    if not _is_available(device.type):
+        have = [kind for kind in ("cuda", "mps", "cpu") if _is_available(kind)]
+        raise RecipeError(f"`device` (={name!r}) is not on this machine; there is: {have}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise RecipeError(
+            f"`device` (={name!r}): this machine has {torch.cuda.device_count()} CUDA device(s)"
+        )
+    return device
+
+
+def _is_available(kind: str) -> bool:
+    if kind == "cuda":
+        return torch.cuda.is_available()
+    if kind == "mps":
+        return torch.backends.mps.is_available()
+    return kind == "cpu"
+
+
+@contextmanager
+def reproducible(device: torch.device) -> Iterator[None]:
+    """Compute inside the block so that equal runs give equal bits.
+
+    torch takes one CPU thread: on work this small, more gain a fifth on an idle machine and stall a
+    busy one (docs/decisions.md), and figures would depend on the number of cores. CUDA is asked for
+    deterministic algorithms; the CPU's are.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    if device.type == "cuda":
+        # cuBLAS reads this when its first handle is made.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        if device.type == "cuda":
+            torch.use_deterministic_algorithms(before[0])
+            torch.backends.cudnn.benchmark = before[1]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Splits:
+    """Three sets of images that share none, and what they were made of."""
+
+    train: Digits
+    val: Digits | None
+    test: Digits
+    calibration: Digits | None
+    """The val part of the data set itself, which a person's own pictures replace in `val`."""
+    sha256: dict[str, str]
+    """Of the data set's splits before any were cut or joined, and of the run's own files."""
+
+
+def load_splits(run: Run, *, data_dir: Path | None, progress: Progress | None) -> Splits:
+    """Load a run's images, as its recipe asks and with the pictures in its folder.
+
+    Raises:
+        DownloadError: The data set can't be had.
+        RecipeError: The data set has too few images for the recipe.
+        CheckpointError: The pictures in the run's folder are damaged.
+    """
+    data = load(run.recipe.dataset, "train", data_dir=data_dir, progress=progress)
+    test = load(run.recipe.dataset, "test", data_dir=data_dir, progress=progress)
+    train, val = cut_splits(run.recipe, data)
+    sha256 = {digits.split: fingerprint(digits) for digits in (data, test)}
+    calibration = val
+    if run.images is not None or run.start is not None:
+        from lenet.training.own import add_own, fingerprints
+
+        train, val = add_own(run, train, val)
+        sha256 |= fingerprints(run)
+    return Splits(train=train, val=val, test=test, calibration=calibration, sha256=sha256)
+
+
+def cut_splits(recipe: Recipe, data: Digits) -> tuple[Digits, Digits | None]:
+    """Return the train and val splits that a recipe cuts from a data set's training images."""
+    train, val = data, None
+    if recipe.num_val:
+        if recipe.num_val >= len(data):
+            raise RecipeError(
+                f"`num_val` (={recipe.num_val}) must be less than the {len(data)} training images"
+            )
+        train, val = split_validation(data, recipe.num_val)
+    if recipe.num_train:
+        if recipe.num_train > len(train):
+            raise RecipeError(
+                f"`num_train` (={recipe.num_train}) must be at most the {len(train)} "
+                "training images"
+            )
+        train = subset(train, recipe.num_train)
+    return train, val
+
+
+def fingerprint(digits: Digits) -> str:
+    """Return the SHA-256 of the pixels, then the labels."""
+    digest = hashlib.sha256(digits.images.numpy().data)
+    digest.update(digits.labels.numpy().data)
+    return digest.hexdigest()
 
 
 def make_sampler(
@@ -171,3 +284,13 @@ def make_sampler(
     from lenet.training.sampling import Sampling
 
     return Sampling(run.recipe, run.seed, engine, images, labels).epoch
+
+
+def score(learner: TorchLearner, digits: Digits, device: torch.device) -> Tally:
+    """Return loss and accuracy over a split, without training."""
+    tally = Tally()
+    images, labels = digits.images.to(device), digits.labels.to(device)
+    for x, y in batches(images, labels, batch_size=SCORED_AT_A_TIME, shuffle=False, as_bytes=True):
+        logits = learner.logits(x)
+        tally += tally_logits(logits, y, learner.report(logits, y))
+    return tally
