@@ -21,10 +21,9 @@ from lenet.native.engine_1998 import NativeEngine1998
 from lenet.training.curvature import estimate_curvature
 from lenet.training.learners import TorchLearner, make_learner
 from lenet.training.loop import train
-from lenet.training.optimization import MAP, MSE
 from lenet.training.recipe import RECIPES, Recipe
 from lenet.training.run import create_run, open_run
-from lenet.training.sdlm import PATTERNS_PER_CALL, PatternLearner, StochasticDiagonalLM
+from lenet.training.sdlm import MAP, MSE, PATTERNS_PER_CALL, PatternLearner, StochasticDiagonalLM
 
 VARIANTS = [
     (connections, pooling, output)

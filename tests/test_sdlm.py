@@ -9,9 +9,9 @@ from lenet.models import build_network
 from lenet.models.lenet5_1998 import LeNet5_1998
 from lenet.training.curvature import estimate_curvature
 from lenet.training.learners import make_learner
-from lenet.training.optimization import MAP, MSE, garbage_penalty, lr_at
+from lenet.training.optimization import garbage_penalty, lr_at
 from lenet.training.recipe import RECIPES
-from lenet.training.sdlm import StochasticDiagonalLM
+from lenet.training.sdlm import MAP, MSE, StochasticDiagonalLM
 
 
 def test_a_step_is_the_papers() -> None:
@@ -95,9 +95,10 @@ def test_map_is_equation_9(j: float) -> None:
 
 
 def test_each_loss_names_its_garbage_class() -> None:
-    assert garbage_penalty(MSE()) is None
-    assert garbage_penalty(MAP(4.0)) == 4.0
-    assert garbage_penalty(nn.CrossEntropyLoss()) == float("inf")
+    recipe = RECIPES["lecun1998"]
+    assert garbage_penalty(recipe) is None
+    assert garbage_penalty(replace(recipe, loss="map", map_j=4.0)) == 4.0
+    assert garbage_penalty(RECIPES["fast"]) == float("inf")
 
 
 def test_recipes_build_the_papers_network() -> None:

@@ -25,7 +25,6 @@ SWEEP_FILE = "sweep.json"
 T = TypeVar("T")
 
 Share = Annotated[float, Meta(ge=0, le=1)]
-NotNegative = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=0)]
 Pixel = Annotated[float, Meta(ge=-1e6, le=1e6)]
 Plain = str | bool | int | float

@@ -213,14 +213,14 @@ class NativeLearner(TorchLearner):
         """
         from lenet.native.engine import load_engine
 
-        criterion = LOSSES[recipe.loss](recipe)
         kernels = load_engine(
             model,
             label_smoothing=recipe.label_smoothing,
-            garbage=garbage_penalty(criterion),
+            garbage=garbage_penalty(recipe),
             num_threads=num_threads,
         )
         optimizer = build_optimizer(recipe, list(model.parameters()))
+        criterion = LOSSES[recipe.loss](recipe)
         learner = cls(model, criterion, optimizer, **_settings(recipe, model))
         learner.kernels = kernels
         result: Network = learner.result  # type: ignore[assignment]  # a recipe's

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
@@ -15,54 +14,28 @@ from lenet.training.recipe import Recipe
 SGD_MOMENTUM = 0.9
 
 
-class MSE(nn.Module):
-    """The paper's mean penalty of the true class. Source: LeCun et al. 1998, eq. (8).
+def _mse(recipe: Recipe) -> nn.Module:
+    from lenet.training.sdlm import MSE
 
-    The penalty is the squared distance from the class's code, hence the name.
-    """
-
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean of -logits at the labels, for logits (B, n), labels (B,)."""
-        return F.nll_loss(logits, labels)
+    return MSE()
 
 
-class MAP(nn.Module):
-    """The paper's maximum a posteriori criterion. Source: LeCun et al. 1998, eq. (9).
+def _map(recipe: Recipe) -> nn.Module:
+    from lenet.training.sdlm import MAP
 
-    With logits -y_i it is the cross-entropy over the classes and a garbage class, whose penalty
-    is the constant j. An infinite j leaves plain cross-entropy.
-
-    Example:
-        >>> import torch
-        >>> logits, labels = torch.tensor([[-1.0, -2.0]]), torch.tensor([0])
-        >>> expected = 1 + math.log(math.exp(-3) + math.exp(-1) + math.exp(-2))
-        >>> abs(float(MAP(3.0)(logits, labels)) - expected) < 1e-6
-        True
-    """
-
-    def __init__(self, j: float) -> None:
-        """Set j, the penalty of the garbage class."""
-        super().__init__()
-        self.j = j
-
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean criterion of logits (B, n), labels (B,)."""
-        garbage = logits.new_full((len(logits), 1), -self.j)
-        return F.cross_entropy(torch.cat([logits, garbage], 1), labels)
+    return MAP(recipe.map_j)
 
 
 LOSSES: dict[str, Callable[[Recipe], nn.Module]] = {
     "cross_entropy": lambda recipe: nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing),
-    "mse": lambda recipe: MSE(),
-    "map": lambda recipe: MAP(recipe.map_j),
+    "mse": _mse,
+    "map": _map,
 }
 
 
-def garbage_penalty(loss: nn.Module) -> float | None:
-    """Return j of a MAP criterion; infinity for cross-entropy, None for the MSE."""
-    if isinstance(loss, MSE):
-        return None
-    return loss.j if isinstance(loss, MAP) else math.inf
+def garbage_penalty(recipe: Recipe) -> float | None:
+    """Return j, the penalty of the garbage class; infinite for cross-entropy, None for the MSE."""
+    return {"cross_entropy": math.inf, "mse": None, "map": recipe.map_j}[recipe.loss]
 
 
 def _sgd(parameters: list[nn.Parameter], **settings: Any) -> Optimizer:

@@ -1,12 +1,14 @@
-"""The paper's stochastic diagonal Levenberg-Marquardt method, one pattern at a time.
+"""How the paper trains: its criteria, and stochastic diagonal Levenberg-Marquardt steps.
 
-Source: LeCun et al. 1998, appendix C, eqs. (18) to (21), (25) to (27); section III.B for eta.
+Source: LeCun et al. 1998, section II.C for the criteria; appendix C, eqs. (18) to (21), (25) to
+(27), for the steps; section III.B for eta.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Self, overload
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -15,7 +17,7 @@ from lenet.models import Network
 from lenet.models.lenet5_1998 import LeNet5_1998
 from lenet.training.curvature import CURVATURE_PATTERNS, estimate_curvature
 from lenet.training.learners import NativeLearner, Tally, TorchLearner
-from lenet.training.optimization import LOSSES, garbage_penalty
+from lenet.training.optimization import garbage_penalty
 from lenet.training.recipe import Recipe
 
 PATTERNS_PER_CALL = 500
@@ -23,6 +25,42 @@ PATTERNS_PER_CALL = 500
 longer. Changes nothing in the result."""
 MU = 0.02
 """Keeps a rate finite where the curvature is 0. Source: section III.B."""
+
+
+class MSE(nn.Module):
+    """The paper's mean penalty of the true class. Source: LeCun et al. 1998, eq. (8).
+
+    The penalty is the squared distance from the class's code, hence the name.
+    """
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean of -logits at the labels, for logits (B, n), labels (B,)."""
+        return F.nll_loss(logits, labels)
+
+
+class MAP(nn.Module):
+    """The paper's maximum a posteriori criterion. Source: LeCun et al. 1998, eq. (9).
+
+    With logits -y_i it is the cross-entropy over the classes and a garbage class, whose penalty
+    is the constant j. An infinite j leaves plain cross-entropy.
+
+    Example:
+        >>> import torch
+        >>> logits, labels = torch.tensor([[-1.0, -2.0]]), torch.tensor([0])
+        >>> expected = 1 + math.log(math.exp(-3) + math.exp(-1) + math.exp(-2))
+        >>> abs(float(MAP(3.0)(logits, labels)) - expected) < 1e-6
+        True
+    """
+
+    def __init__(self, j: float) -> None:
+        """Set j, the penalty of the garbage class."""
+        super().__init__()
+        self.j = j
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean criterion of logits (B, n), labels (B,)."""
+        garbage = logits.new_full((len(logits), 1), -self.j)
+        return F.cross_entropy(torch.cat([logits, garbage], 1), labels)
 
 
 class StochasticDiagonalLM(Optimizer):
@@ -99,7 +137,7 @@ class PatternLearner(TorchLearner):
         assert isinstance(self.optimizer, StochasticDiagonalLM)
         # The paper does not say which 500: here a fresh draw for each pass.
         chosen = order(len(images), self.seed, epoch)[:CURVATURE_PATTERNS].to(images.device)
-        garbage = garbage_penalty(LOSSES[self.recipe.loss](self.recipe))
+        garbage = garbage_penalty(self.recipe)
         h_kk = estimate_curvature(self.model, to_input(images[chosen]), garbage=garbage)
         is_running = self.recipe.curvature == "running"
         self.optimizer.set_curvature(h_kk, share=1 / (epoch + 1) if is_running else 1.0)
