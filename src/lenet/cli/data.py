@@ -12,10 +12,10 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
-from lenet.cli.options import DataDirOption, DatasetName, Folder, parse
+from lenet.cli.options import DataDirOption, Folder, parse
 from lenet.errors import RecipeError
 from lenet.schema import to_json
-from lenet.training.recipe import RECIPES, SUMMARIES, Recipe
+from lenet.training.recipe import RECIPES, SUMMARIES, DatasetName, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

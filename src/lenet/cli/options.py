@@ -16,7 +16,6 @@ from lenet.errors import RecipeError
 from lenet.training.recipe import RECIPES, Recipe
 
 Split = Literal["train", "val", "test"]
-DatasetName = Literal["mnist", "fashion-mnist", "kmnist"]
 RecipeName = Annotated[
     Positional[str], tyro.conf.arg(metavar="[RECIPE]", help_behavior_hint="(default: default)")
 ]

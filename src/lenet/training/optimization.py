@@ -1,4 +1,8 @@
-"""What a recipe's names stand for: losses, optimizers, learning-rate schedules, weight averages."""
+"""What a recipe's names stand for: losses, optimizers, learning-rate schedules, weight averages.
+
+To add one, add an entry to `LOSSES`, `OPTIMIZERS` or `SCHEDULES`, and its name to the field of
+`Recipe` that chooses it.
+"""
 
 import copy
 import math

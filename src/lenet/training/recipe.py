@@ -8,12 +8,15 @@ from msgspec import Meta
 
 from lenet.errors import RecipeError
 
+DatasetName = Literal["mnist", "fashion-mnist", "kmnist"]
+"""Key of `lenet.data.datasets.DATASETS`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that decides a run's numbers, except the seed."""
 
-    dataset: Literal["mnist", "fashion-mnist", "kmnist"] = "mnist"
+    dataset: DatasetName = "mnist"
     """Data set to train on."""
     model: Literal["lenet5", "lenet5-1998"] = "lenet5"
     """Network: that of common PyTorch versions, or the paper's."""
