@@ -19,7 +19,7 @@ import pytest
 
 from lenet.cli import main as cli
 from lenet.errors import ClusterError, DataError, RunError
-from lenet.parallel import connected
+from lenet.parallel.ray_cluster import connected
 from lenet.schema import RunRecord, StudyRecord, read
 from lenet.study.on_ray import _keep, _run_there, run_on_ray
 from lenet.study.study import run_study

@@ -27,7 +27,8 @@ from filelock import FileLock, Timeout
 from lenet import __version__
 from lenet.errors import ClusterError, LeNetError, PictureError, RunError, install_hint
 from lenet.files import remove_temporaries, replacing, write_text
-from lenet.parallel import connected, num_cores, reason_of, worker_pool
+from lenet.parallel import num_cores, worker_pool
+from lenet.parallel.ray_cluster import connected, reason_of
 from lenet.reading.batch_units import Source, Unit, cut_units, find_sources, pictures_of
 from lenet.reading.reader import PRETRAINED, Digit, Reader, describe_digit
 

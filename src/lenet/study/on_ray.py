@@ -11,7 +11,7 @@ from typing import Any
 
 from lenet.errors import LeNetError, RunError
 from lenet.files import write_bytes
-from lenet.parallel import connected, reason_of
+from lenet.parallel.ray_cluster import connected, reason_of
 from lenet.schema import RECORD_FILE, RunRecord
 from lenet.study.tasks import ERRORS_OF_ONE_SEED, Outcome, SeedTask, run_task
 
@@ -24,7 +24,7 @@ def run_on_ray(tasks: Sequence[SeedTask], address: str) -> Generator[Outcome]:
 
     Args:
         tasks: On a GPU if their device asks for CUDA, a core each otherwise.
-        address: Of the cluster's head, "auto" or "local"; see `lenet.parallel.connected`.
+        address: Of the cluster's head, "auto" or "local"; see `connected`.
 
     Raises:
         ClusterError: There is no such cluster.
