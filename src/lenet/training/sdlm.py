@@ -45,7 +45,7 @@ class MAP(nn.Module):
     is the constant j. An infinite j leaves plain cross-entropy.
 
     Example:
-        >>> import torch
+        >>> import math
         >>> logits, labels = torch.tensor([[-1.0, -2.0]]), torch.tensor([0])
         >>> expected = 1 + math.log(math.exp(-3) + math.exp(-1) + math.exp(-2))
         >>> abs(float(MAP(3.0)(logits, labels)) - expected) < 1e-6
