@@ -48,6 +48,9 @@ def test_report_shows_the_records_numbers_and_the_originals(run: Path) -> None:
         assert test_accuracy in html
     assert "scores the 10,000 <em>test</em> images after every epoch" in html
     assert "lenet train report --seed 0 --batch-size 20 --epochs 2" in html
+    assert f"loss {record.scores['train'].loss:.4f}" in html
+    assert f"loss {record.scores['test'].loss:.4f}" in html
+    assert "lenet train report --activation relu --pooling max" in html
 
 
 def test_strangers_text_is_escaped(run: Path) -> None:
