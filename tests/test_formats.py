@@ -15,6 +15,7 @@ from scipy.io import savemat
 
 from lenet import load
 from lenet.cli.main import main
+from lenet.data import formats
 from lenet.data.formats import read_arrays
 from lenet.data.idx import write_idx
 from lenet.errors import DataError
@@ -136,6 +137,34 @@ def test_a_broken_file_is_one_error_that_names_it(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=f"{name}: {reason}"):
+        read_arrays(tmp_path)
+
+
+def test_a_data_set_in_several_files_is_joined(tmp_path: Path) -> None:
+    write_parquet(tmp_path)
+    content = (tmp_path / "train-00000.parquet").read_bytes()
+    (tmp_path / "train-00001.parquet").write_bytes(content)
+    images, labels, test_images, _ = read_arrays(tmp_path)
+    assert np.array_equal(images, np.concatenate([TRAIN[0], TRAIN[0]]))
+    assert np.array_equal(labels, np.concatenate([TRAIN[1], TRAIN[1]]))
+    assert np.array_equal(test_images, TEST[0])
+
+
+def test_what_unpacks_to_gigabytes_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formats, "MAX_BYTES", 100_000)
+    np.savez_compressed(tmp_path / "mnist.npz", x_train=np.zeros((200, 28, 28), np.uint8))
+    assert (tmp_path / "mnist.npz").stat().st_size < 10_000
+    with pytest.raises(DataError, match=r"mnist.npz: expected at most 100,000 bytes, found 156,"):
+        read_arrays(tmp_path)
+
+
+def test_pixels_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    images = TRAIN[0] / 255.0
+    images[3, 4, 5] = np.nan
+    np.savez(tmp_path / "mnist.npz", x_train=images, y_train=TRAIN[1])
+    with pytest.raises(DataError, match="expected pixels from 0 to 255, found nan"):
         read_arrays(tmp_path)
 
 

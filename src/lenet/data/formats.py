@@ -4,6 +4,7 @@
 to train on or to test with, the names in it do, or its own name.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -18,7 +19,7 @@ from lenet.data.idx import Bytes, read_idx
 from lenet.errors import DataError, install_hint
 
 MAX_BYTES = 2**30
-"""Of a file: 1 GiB, ten times Kaggle's table."""
+"""Of a file and of what it unpacks to: 1 GiB, ten times Kaggle's table."""
 TEST_SHARE = 7
 """Where nothing is to test with, a seventh of the digits is cut off for it, as in MNIST."""
 ARRAYS = {
@@ -44,12 +45,14 @@ def read_arrays(path: Path) -> list[Bytes]:
     Raises:
         DataError: A file is damaged, or there are labels without images.
     """
-    found: dict[tuple[str, int], Bytes] = {}
+    parts: dict[tuple[str, int], list[Bytes]] = {}
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         for split, kind, array in _read(file):
-            found[split, kind] = (_labels if kind else _images)(array, file)
-    if not found:
+            parts.setdefault((split, kind), []).append((_labels if kind else _images)(array, file))
+    if not parts:
         return []
+    # A data set may be cut into several files, each with its labels.
+    found = {key: np.concatenate(arrays) for key, arrays in parts.items()}
     for split in ("train", "test"):
         images, labels = found.get((split, 0)), found.get((split, 1))
         if (images is None) != (labels is None) or (
@@ -94,9 +97,7 @@ def _read(file: Path) -> Iterator[Part]:
     """Yield the arrays of a file; none if it is of another kind."""
     if not file.is_file():
         return
-    size = file.stat().st_size
-    if size > MAX_BYTES:
-        raise DataError(f"{file}: expected at most {MAX_BYTES:,} bytes, found {size:,}")
+    _check_size(file, file.stat().st_size)
     with file.open("rb") as opened:
         start = opened.read(8)
     readers: dict[bytes, Callable[[Path], Iterator[Part]]] = {
@@ -120,8 +121,10 @@ def _read(file: Path) -> Iterator[Part]:
 
 def _npz(file: Path) -> Iterator[Part]:
     with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
-        for name in archive.files:
+        for member in archive.zip.infolist():
+            name = member.filename.removesuffix(".npy")
             if name in ARRAYS:
+                _check_size(file, member.file_size)
                 yield *ARRAYS[name], archive[name]
 
 
@@ -144,17 +147,22 @@ def _parquet(file: Path) -> Iterator[Part]:
     except ImportError:
         raise DataError(f"{file}: needs pyarrow: {install_hint('formats')}") from None
     table = pq.read_table(file, columns=["image", "label"])
-    rows = table.column("image").to_pylist()
-    images = [np.asarray(Image.open(BytesIO(row["bytes"])).convert("L")) for row in rows]
+    images = []
+    for row in table.column("image").to_pylist():
+        picture = Image.open(BytesIO(row["bytes"]))
+        if picture.size != (28, 28):
+            raise DataError(f"{file}: expected pictures of 28x28, found {picture.size}")
+        images.append(np.asarray(picture.convert("L")))
     yield from _both(_split_of(file), np.stack(images), table.column("label").to_numpy())
 
 
 def _matlab(file: Path) -> Iterator[Part]:
     """Read mnist-original.mat: 60,000 columns to train on, and then those to test with."""
     try:
-        from scipy.io import loadmat
+        from scipy.io import loadmat, whosmat
     except ImportError:
         raise DataError(f"{file}: needs scipy: {install_hint('formats')}") from None
+    _check_size(file, sum(math.prod(shape) for _, shape, _ in whosmat(file)))
     found = loadmat(file, variable_names=["data", "label"])
     images, labels = found["data"].T, found["label"].ravel()
     yield from _both("train", images[:60_000], labels[:60_000])
@@ -171,7 +179,14 @@ def _hdf5(file: Path) -> Iterator[Part]:
     with h5py.File(file) as groups:
         for split in ("train", "test"):
             if split in groups:
+                _check_size(file, groups[split]["data"].nbytes)
                 yield from _both(split, groups[split]["data"][:], groups[split]["target"][:])
+
+
+def _check_size(file: Path, num_bytes: int) -> None:
+    """Refuse a file, or what it unpacks to, that is far larger than any data set of this kind."""
+    if num_bytes > MAX_BYTES:
+        raise DataError(f"{file}: expected at most {MAX_BYTES:,} bytes, found {num_bytes:,}")
 
 
 def _both(split: str, images: NDArray[Any], labels: NDArray[Any]) -> Iterator[Part]:
@@ -193,7 +208,7 @@ def _images(array: NDArray[Any], file: Path) -> Bytes:
     if values.dtype.kind == "f" and count and values.max() <= 1:  # 0 to 1, or -1 to 1
         low = min(0.0, float(values.min()))
         values = (values - low) / (1 - low) * 255
-    if count and (values.min() < 0 or values.max() > 255):
+    if count and not (values.min() >= 0 and values.max() <= 255):  # nor NaN
         raise DataError(
             f"{file}: expected pixels from 0 to 255, found {values.min()} to {values.max()}"
         )
