@@ -189,6 +189,7 @@
       try {
         if (file.name?.endsWith(".safetensors")) {
           const network = lenet.readNetwork(new Uint8Array(await file.arrayBuffer()));
+          network.title = file.name.replace(/\.safetensors$/, "").slice(0, 24);
           networks.push(network);
           states.push(lenet.makeState(network));
           compute();
@@ -231,9 +232,8 @@
       const root = document.documentElement;
       if (name === "auto") delete root.dataset.theme;
       else root.dataset.theme = name;
-      const label = { auto: "Auto", light: "Light", dark: "Dark" }[name];
-      byId("theme").textContent = label;
-      byId("theme").setAttribute("aria-label", `${label} colours`);
+      const label = { auto: "as the system", light: "light", dark: "dark" }[name];
+      byId("theme").textContent = `Colours: ${label}`;
       repaint();
     }
 

@@ -43,11 +43,17 @@
     const collections = [{ title: "Drawn", items: drawn }];
     if (!digits) return collections;
     const images = lenet.fromBase64(digits.images);
-    const items = digits.labels.map((label, i) => ({
-      image: images.subarray(i * 784, (i + 1) * 784),
-      isMistake: digits.mistakes[i],
-      text: `Test image ${digits.numbers[i].toLocaleString("en")}, labelled ${digits.classes[label]}`,
-    }));
+    const logits = new Float32Array(lenet.fromBase64(digits.logits).buffer);
+    const count = digits.classes.length;
+    const items = digits.labels.map((label, i) => {
+      const row = logits.subarray(i * count, (i + 1) * count);
+      const read = digits.mistakes[i] ? `, read as ${digits.classes[row.indexOf(Math.max(...row))]}` : "";
+      return {
+        image: images.subarray(i * 784, (i + 1) * 784),
+        isMistake: digits.mistakes[i],
+        text: `Test image ${digits.numbers[i].toLocaleString("en")}, labelled ${digits.classes[label]}${read}`,
+      };
+    });
     for (const [title, isMistake] of [["Test", false], ["Mistakes", true]]) {
       const chosen = items.filter((item) => Boolean(item.isMistake) === isMistake);
       if (chosen.length) collections.push({ title, items: chosen });
