@@ -195,8 +195,8 @@ def reproducible(device: torch.device) -> Iterator[None]:
     """Compute inside the block so that equal runs give equal bits.
 
     torch takes one CPU thread: on work this small, more gain a fifth on an idle machine and stall a
-    busy one (docs/decisions.md), and figures would depend on the number of cores. CUDA is asked for
-    deterministic algorithms; the CPU's are.
+    busy one (docs/decisions.md), and figures would depend on the number of cores. On CUDA,
+    deterministic algorithms are chosen; the CPU's always are.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
