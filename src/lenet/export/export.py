@@ -107,6 +107,7 @@ def export_model(
             raise ExportError(f"--to {kind} needs {package}: {install_hint('onnx')}") from None
     source = read_source(model, data_dir=data_dir, progress=progress)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         # Beside the target, since only a move within one disk is atomic.
         with tempfile.TemporaryDirectory(
             prefix=f".{target.name}.",
@@ -150,8 +151,6 @@ def _paths(target: Path, suffix: str) -> list[Path]:
 def _check_target(target: Path, suffix: str, *, overwrite: bool) -> None:
     """Refuse a target that can't be written or must not be replaced."""
     paths = _paths(target, suffix)
-    if not target.parent.is_dir():
-        raise ExportError(f"{target}: there is no folder {target.parent} to write it to")
     if suffix:
         if target.suffix != suffix:
             raise ExportError(f"{target}: expected a file name that ends in {suffix}")

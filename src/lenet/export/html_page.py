@@ -22,6 +22,7 @@ from lenet.export.parity import (
     check,
     compare,
     read_source,
+    run_export,
     save_and_compare,
 )
 from lenet.models.files import load_model
@@ -70,7 +71,7 @@ def write(source: Source, path: Path, settings: Settings) -> Measured:
 
     if len(sources) > 1:
         save({})
-        parity = compare(sources[1], load(1))
+        parity = compare(sources[1], run_export(load(1), sources[1].test.images))
         check(parity)
         details["with_1998"] = {**sources[1].describe(), "parity": asdict(parity)}
     return save_and_compare(source, save, lambda: load(0), details=details)
