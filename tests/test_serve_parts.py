@@ -448,3 +448,16 @@ def test_told_to_end_it_answers_what_it_has_accepted(
     assert [json.loads(line)["status"] for line in out.splitlines()].count(200) == 3
     with pytest.raises(OSError, match="refused"):
         connect()
+
+
+def test_told_twice_it_ends_at_once(process: tuple["subprocess.Popen[str]", int]) -> None:
+    server, port = process
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(b"GET /v2/health/ready HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(100)
+    server.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    server.send_signal(signal.SIGINT)
+    _, err = server.communicate(timeout=10)
+    assert server.returncode == 0
+    assert "Traceback" not in err

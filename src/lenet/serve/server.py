@@ -1,5 +1,6 @@
 """Run the application: sockets, signals, and an end that loses no request."""
 
+import logging
 import select
 import socket
 import time
@@ -35,6 +36,8 @@ class Server(uvicorn.Server):
         """Begin to end; a second signal ends at once."""
         if self._told is not None:
             self.should_exit = self.force_exit = True
+            # Else what is cut off is reported with its traceback.
+            logging.getLogger("uvicorn.error").disabled = True
         else:
             self._told = time.monotonic()
             self._service.is_draining = True
