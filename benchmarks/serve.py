@@ -1,4 +1,4 @@
-"""Measure `lenet serve`: its clients, its speed beside others, overload, memory, its end, attacks.
+"""Measure `lenet serve`: its clients, its speed beside others, overload, memory, its end.
 
 Run: `.venv/bin/python benchmarks/serve.py PART [--record]`, where PART is
 
@@ -8,7 +8,6 @@ Run: `.venv/bin/python benchmarks/serve.py PART [--record]`, where PART is
 - overload: ten times what it can do, and after that
 - memory: 200,000 requests, some of them with pictures; needs wrk
 - drain: SIGTERM under load, several times
-- hostile: what a server meets on the open Internet (`serve_attacks.py`)
 
 Clients and servers share the machine's cores.
 """
@@ -36,7 +35,6 @@ from typing import Any
 import numpy as np
 from harness import LENET, ROOT, in_turns, main, report
 from PIL import Image, ImageDraw
-from serve_attacks import attack, memory_of
 from serve_load import Outcome, closed_loop, open_loop, request_of
 
 import lenet
@@ -85,7 +83,7 @@ class Server:
         """Memory of the server's process and of its children, now or (VmHWM) at most."""
         pid = self.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [memory_of(each, field) for each in (pid, *map(int, children))]
+        return [_memory_of(each, field) for each in (pid, *map(int, children))]
 
     def statuses(self) -> dict[str, int]:
         """How often each status is in the log."""
@@ -154,6 +152,12 @@ def picture_request() -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return request_of("/predict", buffer.getvalue(), kind="image/png")
+
+
+def _memory_of(pid: int, field: str) -> float:
+    """Return a field of a process's memory, in MB."""
+    found = re.search(rf"{field}:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
 
 
 def wrk(server: Server, body: bytes, *, seconds: float, length: str = "") -> dict[str, Any]:
@@ -305,16 +309,5 @@ def drain(times: int = 6) -> dict[str, Any]:
     return {"runs": runs}
 
 
-def hostile() -> dict[str, Any]:
-    """Attack, and check that the server stays small, answers others and lives."""
-    with serving("--picture-s", "10") as server:
-        good = request_of("/predict", json_body(), kind="application/json")
-        attacks = attack(server.port, good, server.process.pid)
-        peak_mb = server.memory_mb("VmHWM")
-        peak_mb[0] = max(found["server_mb"]["peak"] for found in attacks.values())
-        is_alive = server.responds() and server.process.poll() is None
-    return {"attacks": attacks, "peak_mb": peak_mb, "is_alive": is_alive}
-
-
 if __name__ == "__main__":
-    main("serve", clients, load, overload, memory, drain, hostile)
+    main("serve", clients, load, overload, memory, drain)
