@@ -24,7 +24,7 @@ OPSET = 18
 
 
 def write(source: Source, path: Path, settings: Settings) -> Measured:
-    """Write `path`: input `x` (batch, 1, 28, 28), output `logits`, any batch size."""
+    """Write `path`: input `x` (batch, 1, 28, 28); logits, probabilities and labels; any batch."""
     graph = export_network(source.model, source.card.model, path, opset=settings.opset)
     return save_graph(source, graph, path, details={"opset": settings.opset})
 
@@ -37,8 +37,10 @@ def save_graph(
     details: dict[str, Any],
     min_agreement: float | None = None,
 ) -> Measured:
-    """Write a graph, with the facts as its metadata, and compare its logits with the source's."""
+    """Write a graph with `add_outputs`, facts as its metadata, and compare it with its source."""
     import onnxruntime
+
+    add_outputs(graph, source.card.temperature, has_garbage=source.card.has_garbage)
 
     def save(facts: Mapping[str, Any]) -> None:
         del graph.metadata_props[:]
@@ -58,6 +60,46 @@ def save_graph(
         return predict
 
     return save_and_compare(source, save, load, details=details, min_agreement=min_agreement)
+
+
+def add_outputs(model: "onnx.ModelProto", temperature: float, *, has_garbage: bool) -> None:
+    """Add the outputs that `lenet serve` gives beside logits: probabilities and labels.
+
+    Args:
+        model: With the output `logits` (batch, classes).
+        temperature: Logits are divided by it before the softmax.
+        has_garbage: A logit of 0 for what is no digit takes part in the softmax.
+    """
+    from onnx import TensorProto, helper
+
+    graph = model.graph
+    shape = graph.output[0].type.tensor_type.shape.dim
+    batch, num_classes = shape[0].dim_param, shape[1].dim_value
+    graph.initializer.append(
+        helper.make_tensor("temperature", TensorProto.FLOAT, [], [temperature])
+    )
+    graph.node.append(helper.make_node("Div", ["logits", "temperature"], ["scaled"]))
+    if has_garbage:
+        for name, values in (
+            ("one_more", [0, 0, 0, 1]), ("first", [0]), ("end", [num_classes]), ("axis", [1])
+        ):  # fmt: skip
+            tensor = helper.make_tensor(name, TensorProto.INT64, [len(values)], values)
+            graph.initializer.append(tensor)
+        graph.node.extend(
+            [
+                helper.make_node("Pad", ["scaled", "one_more"], ["padded"]),
+                helper.make_node("Softmax", ["padded"], ["all"], axis=1),
+                helper.make_node("Slice", ["all", "first", "end", "axis"], ["probabilities"]),
+            ]
+        )
+    else:
+        graph.node.append(helper.make_node("Softmax", ["scaled"], ["probabilities"], axis=1))
+    graph.node.append(helper.make_node("ArgMax", ["logits"], ["labels"], axis=1, keepdims=0))
+    for name, kind, dims in (
+        ("probabilities", TensorProto.FLOAT, [batch, num_classes]),
+        ("labels", TensorProto.INT64, [batch]),
+    ):
+        graph.output.append(helper.make_tensor_value_info(name, kind, dims))
 
 
 def export_network(
