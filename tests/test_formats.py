@@ -1,6 +1,9 @@
 """Digits in other files than MNIST's own: each kind, written by its library, or broken."""
 
+import bz2
+import gzip
 import io
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,7 +76,20 @@ def write_emnist(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("write", [write_npz, write_npy, write_csv, write_parquet, write_emnist])
+def write_qmnist(folder: Path) -> Path:
+    for name, (images, labels) in (("train", TRAIN), ("test", TEST)):
+        write_idx(folder / f"qmnist-{name}-images-idx3-ubyte", images)
+        rows = np.stack([labels, *np.arange(7 * len(labels)).reshape(7, -1)], 1).astype(">i4")
+        header = b"\0\0\x0c\x02" + struct.pack(">2I", *rows.shape)
+        content = gzip.compress(header + rows.tobytes())
+        (folder / f"qmnist-{name}-labels-idx2-int.gz").write_bytes(content)
+    return folder
+
+
+WRITERS = [write_npz, write_npy, write_csv, write_parquet, write_emnist, write_qmnist]
+
+
+@pytest.mark.parametrize("write", WRITERS)
 def test_each_format_gives_the_digits_that_were_written(
     write: Callable[[Path], Path], tmp_path: Path
 ) -> None:
@@ -96,18 +112,33 @@ def test_matlab_s_columns_are_cut_after_sixty_thousand(tmp_path: Path) -> None:
     assert test_labels.tolist() == labels[60_000:].tolist()
 
 
-def test_usps_is_made_as_large_as_mnist(tmp_path: Path) -> None:
-    images = np.zeros((3, 256), np.float32)
-    images.reshape(3, 16, 16)[:, :, 7:9] = 1  # a stroke from top to bottom
-    with h5py.File(tmp_path / "usps.h5", "w") as file:
+def write_usps_h5(folder: Path, images: NDArray[np.float32]) -> None:
+    with h5py.File(folder / "usps.h5", "w") as file:
         for split in ("train", "test"):
             file.create_dataset(f"{split}/data", data=images)
-            file.create_dataset(f"{split}/target", data=np.ones(3, int))
-    found, labels, *_ = read_arrays(tmp_path)
+            file.create_dataset(f"{split}/target", data=np.ones(len(images), int))
+
+
+def write_usps_bz2(folder: Path, images: NDArray[np.float32]) -> None:
+    for name in ("usps.bz2", "usps.t.bz2"):
+        rows = (enumerate(2 * image - 1, start=1) for image in images)
+        lines = ("2 " + " ".join(f"{i}:{value}" for i, value in row) + " \n" for row in rows)
+        (folder / name).write_bytes(bz2.compress("".join(lines).encode()))
+
+
+@pytest.mark.parametrize("write", [write_usps_h5, write_usps_bz2])
+def test_usps_is_made_as_large_as_mnist(
+    write: Callable[[Path, NDArray[np.float32]], None], tmp_path: Path
+) -> None:
+    images = np.zeros((3, 256), np.float32)
+    images.reshape(3, 16, 16)[:, :, 7:9] = 1  # a stroke from top to bottom
+    write(tmp_path, images)
+    found, labels, test_images, _ = read_arrays(tmp_path)
     rows, columns = np.nonzero(found[0] > 127)
     assert (rows.min(), rows.max()) == (4, 23)
     assert 12 <= columns.min() <= columns.max() <= 15
     assert labels.tolist() == [1, 1, 1]
+    assert np.array_equal(found, test_images)
 
 
 def test_a_single_table_is_cut_for_the_test(tmp_path: Path) -> None:
@@ -126,6 +157,10 @@ def test_a_single_table_is_cut_for_the_test(tmp_path: Path) -> None:
         ("train.parquet", b"PAR1 and no more", "can't be read"),
         ("mnist.mat", b"MATLAB 5.0 MAT-file", "can't be read"),
         ("usps.h5", b"\x89HDF\r\n\x1a\n", "can't be read"),
+        ("usps.bz2", b"BZh9 and no more", "can't be read"),
+        ("usps.bz2", bz2.compress(b"1 1:0.5 2:x\n"), "can't be read"),
+        ("usps.bz2", bz2.compress(b"1 1:0.5\n"), "expected images of 28x28 or 16x16"),
+        ("labels", b"\0\0\x0c\x02\0\0\0\x01\0\0\0\x08", "shape"),
         ("train.csv", b"label,pixel0\n1,2\n", "expected rows of 784 pixels"),
         ("train.csv", b"label,pixel0\n1,x\n", "expected a table of whole numbers"),
         ("train.csv", b"label,pixel0\n", "expected rows of 784 pixels"),

@@ -1,9 +1,10 @@
-"""Digits in the files that people have: NumPy's, CSV, Parquet, MATLAB's, HDF5 and other IDX files.
+"""Digits in the files that people have: NumPy's, CSV, Parquet, MATLAB's, HDF5, LIBSVM's, IDX.
 
 `read_arrays` takes a file or a folder. What a file is, its first bytes say; whether its digits are
 to train on or to test with, the names in it do, or its own name.
 """
 
+import bz2
 import math
 import warnings
 from collections.abc import Callable, Iterator
@@ -102,7 +103,7 @@ def _read(file: Path) -> Iterator[Part]:
         start = opened.read(8)
     readers: dict[bytes, Callable[[Path], Iterator[Part]]] = {
         b"PK\x03\x04": _npz, b"\x93NUMPY": _npy, b"PAR1": _parquet, b"MATLAB": _matlab,
-        b"\x89HDF": _hdf5, b"\0\0\x08": _idx, b"\x1f\x8b": _idx,
+        b"\x89HDF": _hdf5, b"\0\0\x08": _idx, b"\0\0\x0c": _idx, b"\x1f\x8b": _idx, b"BZh": _libsvm,
     }  # fmt: skip
     for magic, reader in readers.items():
         if start.startswith(magic):
@@ -137,7 +138,19 @@ def _idx(file: Path) -> Iterator[Part]:
     array = read_idx(file)
     # EMNIST's images are transposed.
     is_turned = array.ndim == 3 and "emnist" in file.name.lower()
+    if array.ndim == 2:  # QMNIST's: the digit, and then who wrote it where
+        array = array[:, 0]
     yield _split_of(file), int(array.ndim == 1), array.transpose(0, 2, 1) if is_turned else array
+
+
+def _libsvm(file: Path) -> Iterator[Part]:
+    """Read USPS as LIBSVM's page has it: lines of a digit + 1 and 256 `place:value` pairs."""
+    with bz2.open(file) as opened:
+        text = opened.read(MAX_BYTES + 1)
+    _check_size(file, len(text))
+    rows = [line.split() for line in text.decode("ascii").splitlines()]
+    images = np.array([[pair.partition(":")[2] for pair in row[1:]] for row in rows], float)
+    yield from _both(_split_of(file), images, np.array([row[0] for row in rows], float) - 1)
 
 
 def _parquet(file: Path) -> Iterator[Part]:
@@ -196,7 +209,7 @@ def _both(split: str, images: NDArray[Any], labels: NDArray[Any]) -> Iterator[Pa
 
 def _split_of(file: Path) -> str:
     name = file.name.lower()
-    return "test" if any(word in name for word in ("test", "t10k", "valid")) else "train"
+    return "test" if any(word in name for word in ("test", "t10k", "valid", ".t.")) else "train"
 
 
 def _images(array: NDArray[Any], file: Path) -> Bytes:

@@ -15,6 +15,7 @@ import math
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ MAX_BYTES = 2**30
 
 _MAGIC = b"\0\0\x08"
 """Begins a file of unsigned bytes."""
+_ELEMENTS: dict[bytes, np.dtype[Any]] = {_MAGIC: np.dtype("u1"), b"\0\0\x0c": np.dtype(">i4")}
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -48,8 +50,8 @@ def write_idx(path: Path, array: Bytes) -> None:
     write_bytes(path, header(array.shape) + array.tobytes())
 
 
-def read_idx(path: Path, *, max_bytes: int = MAX_BYTES) -> Bytes:
-    """Return the array in an IDX file of unsigned bytes, plain or gzipped (known by its content).
+def read_idx(path: Path, *, max_bytes: int = MAX_BYTES) -> npt.NDArray[Any]:
+    """Return the array in an IDX file of unsigned bytes or of 32-bit numbers, plain or gzipped.
 
     Args:
         path: The file, whatever its name.
@@ -62,7 +64,8 @@ def read_idx(path: Path, *, max_bytes: int = MAX_BYTES) -> Bytes:
         DataError: The file can't be read, or is not a whole IDX file and nothing more.
     """
     raw = _read(path, max_bytes)
-    if raw[:3] != _MAGIC or len(raw) < 4:
+    kind = _ELEMENTS.get(bytes(raw[:3]))
+    if kind is None or len(raw) < 4:
         raise DataError(
             f"{path}: expected an IDX file of unsigned bytes, which begins with {_MAGIC!r} "
             f"and the number of dimensions, found {bytes(raw[:4])!r}"
@@ -72,10 +75,11 @@ def read_idx(path: Path, *, max_bytes: int = MAX_BYTES) -> Bytes:
         raise DataError(f"{path}: expected {raw[3]} dimensions, found the end of the file")
     shape = struct.unpack_from(f">{raw[3]}I", raw, 4)
     try:
-        return np.frombuffer(raw, dtype=np.uint8)[begin:].reshape(shape)
+        return np.frombuffer(raw, dtype=np.uint8)[begin:].view(kind).reshape(shape)
     except ValueError:
         raise DataError(
-            f"{path}: shape {shape} takes {file_bytes(shape):,} bytes, found {len(raw):,}"
+            f"{path}: shape {shape} takes {begin + kind.itemsize * math.prod(shape):,} bytes, "
+            f"found {len(raw):,}"
         ) from None
 
 
