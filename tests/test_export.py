@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from lenet import __version__
@@ -157,6 +158,10 @@ def test_onnx_gives_the_sources_logits_at_any_batch_size_and_says_what_it_is(
     logits = source_logits(model, x)
     for part in (slice(0, 1), slice(3, 10), slice(0, NUM_TEST)):
         torch.testing.assert_close(run_onnx(path, x[part]), logits[part], rtol=0, atol=1e-4)
+    outputs = run_outputs(path, x)
+    expected = (logits / load_model(model)[1].temperature).softmax(1)
+    np.testing.assert_allclose(outputs["probabilities"], expected, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(outputs["labels"], logits.argmax(1))
     found = onnx.load(path)
     onnx.checker.check_model(found, full_check=True)
     assert [(o.domain, o.version) for o in found.opset_import] == [("", onnx_graph.OPSET)]
@@ -356,6 +361,30 @@ def test_a_triton_repository_has_the_layout_and_fields_that_triton_reads(
     np.testing.assert_allclose(found["probabilities"], expected, rtol=0, atol=1e-5)
     np.testing.assert_array_equal(found["labels"], logits.argmax(1))
     assert json.loads((model.parent / "triton" / "export.json").read_text())["kind"] == "triton"
+
+
+@pytest.mark.parametrize("has_garbage", [False, True])
+def test_a_hub_s_folder_is_a_model_with_its_arguments_and_a_card(
+    has_garbage: bool, save: Callable[..., Path]
+) -> None:
+    model = save(activation="silu", pooling="max", background=-0.1)
+    network, card = load_model(model)
+    save_model(model, network, replace(card, has_garbage=has_garbage))
+    export_model(model, "hub")
+    folder = model.parent / "hub"
+    assert names(folder) == {"model.safetensors", "config.json", "README.md", "export.json"}
+    assert (folder / "model.safetensors").read_bytes() == model.read_bytes()
+    # As huggingface_hub builds a model: from the arguments that it knows, then the tensors.
+    config = json.loads((folder / "config.json").read_text())
+    assert config.pop("model_type") == "lenet5"
+    rebuilt = LeNet5(**config)
+    rebuilt.load_state_dict(load_file(folder / "model.safetensors"))
+    _, x = read_test()
+    torch.testing.assert_close(rebuilt(x), network(x), rtol=0, atol=0)
+    text = (folder / "README.md").read_text()
+    accuracy = json.loads((folder / "export.json").read_text())["parity"]["accuracy"]
+    assert f"**Accuracy: {100 * accuracy:.2f} %** of the {NUM_TEST} test images" in text
+    assert ("no digit" in text) == has_garbage
 
 
 @pytest.mark.parametrize("config", [{}, {"resize": "stretch", "activation": "silu"}])

@@ -58,20 +58,21 @@ class ExportOptions:
       lenet export runs/default-seed0 --to html --with-1998 runs/lecun1998-seed0
       lenet export pretrained --to html --train 60000 --out lenet.html
       lenet export model.safetensors --to triton --out models --json
+      lenet export pretrained --to hub --out my-lenet
 
     A JSON file beside the export says what was measured.
     """
 
     model: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN|MODEL")]
     """Run directory, a model file that lenet wrote, or `pretrained`: that of the package."""
-    to: Literal["onnx", "torch", "int8", "html", "c", "triton"]
+    to: Literal["onnx", "torch", "int8", "html", "c", "triton", "hub"]
     """ONNX, a torch.export program, ONNX in 8 bits, a page to draw on that shows each layer, C99
     source, or a model repository for Triton."""
     out: Annotated[
         Path | None,
         tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: beside the model file)"),
     ] = None
-    """File to write; for triton a folder."""
+    """File to write; for triton and hub a folder."""
     overwrite: bool = False
     """Replace an earlier export."""
     c_type: Literal["float", "int8"] = "float"

@@ -11,7 +11,7 @@ from typing import Any
 
 from lenet.data.datasets import Progress
 from lenet.errors import ExportError, LeNetError, install_hint
-from lenet.export import c_code, html_page, int8, onnx_graph, torch_program, triton
+from lenet.export import c_code, html_page, hub, int8, onnx_graph, torch_program, triton
 from lenet.export.parity import Measured, Parity, Settings, Source, read_source
 from lenet.files import TEMPORARY_SUFFIX
 from lenet.models.files import find_model
@@ -42,6 +42,7 @@ FORMATS = {
     "html": Format("model.html", html_page.write),
     "c": Format("lenet5.c", c_code.write),
     "triton": Format("triton", triton.write, needs_onnx=True),
+    "hub": Format("hub", hub.write),
 }
 
 
@@ -81,7 +82,7 @@ def export_model(
     Args:
         model: Run directory or model file.
         kind: Key of `FORMATS`.
-        out: File (for triton, folder) to write; beside the model file by default.
+        out: File (for triton and hub, folder) to write; beside the model file by default.
         overwrite: Replace an earlier export.
         settings: Options; all defaults if None.
         data_dir: A folder that holds the data set's files; see `lenet.data.fetch`.
