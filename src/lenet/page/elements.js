@@ -14,6 +14,14 @@
     return element;
   }
 
+  /** Make an element of a drawing in SVG. */
+  function shape(tag, attributes, ...children) {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    element.append(...children);
+    return element;
+  }
+
   /** Return a number as it is shown: a true minus sign, two decimals unless it is large. */
   function show(value, digits = Math.abs(value) >= 100 ? 0 : 2) {
     const text = Math.abs(value).toFixed(digits);
@@ -98,6 +106,6 @@
   }
 
   Object.assign(lenet, {
-    byId, drawCells, make, paint, paintCss, percent, readPalettes, rove, show,
+    byId, drawCells, make, paint, paintCss, percent, readPalettes, rove, shape, show,
   });
 })();

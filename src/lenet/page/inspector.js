@@ -1,6 +1,6 @@
 /* How one cell is computed: its patch, its weights, their products, and what becomes of the sum. */
 (() => {
-  const { byId, drawCells, make, paintCss, show } = lenet;
+  const { byId, drawCells, make, paintCss, shape, show } = lenet;
 
   const INTRODUCTION = [
     ["C1, C3, C5", "look at 5 \u00d7 5 cells at a time, each map through its own weights, the same all over the map."],
@@ -99,7 +99,7 @@
     const sums = roundTogether(terms.map((term) => term.sum), sum, digits);
     const columns = terms.map((term, i) =>
       make("div", { class: "term" },
-        make("span", { class: "small", text: `map ${term.map + 1}` }),
+        make("span", { class: "small", text: terms.length > 6 ? term.map + 1 : `map ${term.map + 1}` }),
         cellGrid(`patch of ${below.name} map ${term.map + 1}`, term.values, 5, range.kind, range.low, range.high),
         sign("\u00d7"),
         cellGrid(`weights for map ${term.map + 1}`, term.weights, 5, "signed", -scale, scale),
@@ -140,6 +140,20 @@
       parts.push(` \u2192 ${name} \u2192 `, number(found.value));
     }
     return make("p", { class: "formula" }, ...parts);
+  }
+
+  /** The activation as a curve, with the point that this cell's sum is at. */
+  function curve({ f }, sum) {
+    const reach = Math.max(4, Math.abs(sum));
+    const sums = Array.from({ length: 81 }, (_, i) => (i / 40 - 1) * reach);
+    const values = sums.map(f);
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    const x = (a) => 60 + (56 * a) / reach;
+    const y = (value) => 46 - (42 * (value - low)) / (high - low);
+    return shape("svg", { class: "activation", viewBox: "0 0 120 50", "aria-hidden": "true" },
+      shape("path", { class: "axes", d: `M4 ${y(0)}H116M60 4V46` }),
+      shape("polyline", { class: "line", points: sums.map((a, i) => `${x(a)},${y(values[i])}`).join(" ") }),
+      shape("circle", { class: "point", cx: x(sum), cy: y(f(sum)), r: 3 }));
   }
 
   /** From the score of a class to its share: e to the power of each, divided by their sum. */
@@ -187,7 +201,9 @@
       if (found.kind === "full" || found.kind === "rbf") parts.push(showAll(term, range, found.kind));
       else if (found.terms.length === 1) parts.push(showOne(term, range, below, sum));
       else parts.push(showMany(found.terms, range, below, sum, digits));
-      parts.push(formula(found, sum, shownBias, digits));
+      const text = formula(found, sum, shownBias, digits);
+      parts.push(found.squash
+        ? make("div", { class: "squashed" }, text, curve(layer.squash, found.total)) : text);
       const isScore = found.kind === "full" && index === network.layers.length - 1;
       if (isScore) parts.push(shareFormula(network, state[index], cell.map));
     }

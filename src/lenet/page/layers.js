@@ -57,14 +57,13 @@
       network = next;
       const focused = views.findIndex((view) => view.canvas === document.activeElement);
       byId("layers").replaceChildren();
-      byId("layer-0").replaceChildren();
       views = network.layers.slice(0, -1).map((layer, index) => makeView(layer, index));
       if (focused >= 0) views[focused].canvas.focus();
     }
 
     function makeView(layer, index) {
       const shape = layer.rows * layer.columns > 1 ? `${layer.rows} \u00d7 ${layer.columns}` : "";
-      const count = layer.maps === 1 ? "" : `${layer.maps} ${shape ? "maps of " : "units"}`;
+      const count = layer.maps === 1 ? "" : `${layer.maps} ${shape ? "maps, " : "units"}`;
       const canvas = make("canvas", {
         tabindex: "0", role: "application", "aria-label": `${NAMES[layer.name]}, ${count}${shape}`,
         "aria-roledescription": "layer", "aria-describedby": "stage-help",
@@ -72,7 +71,7 @@
       const caption = make("figcaption", {},
         make("b", { text: layer.name === "input" ? "Input" : layer.name }), ` ${count}${shape}`);
       const figure = make("figure", { class: `layer layer-${layer.name}` }, canvas, caption);
-      byId(index || narrow.matches ? "layers" : "layer-0").append(figure);
+      byId("layers").append(figure);
       const view = { canvas, layer, index, cursor: { map: 0, row: 0, column: 0 } };
       lay(view);
       canvas.addEventListener("pointermove", (event) => aim(view, event, event.pointerType === "mouse" ? "hover" : "tap"));

@@ -1,13 +1,7 @@
 /* Frames around what a cell sees, in every layer below it and on the drawing, and lines between. */
 (() => {
-  const NAMESPACE = "http://www.w3.org/2000/svg";
+  const { shape } = lenet;
   const MAX_LINES = 6; // maps; of more, the layer as a whole is framed
-
-  const shape = (tag, attributes) => {
-    const element = document.createElementNS(NAMESPACE, tag);
-    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-    return element;
-  };
 
   const around = (boxes) => ({
     left: Math.min(...boxes.map((box) => box.left)),
