@@ -24,7 +24,8 @@ from PIL import Image, ImageDraw
 
 from lenet.errors import ExportError
 from lenet.export.browser import find_browsers, run_page
-from lenet.models.files import save_model
+from lenet.models import LeNet5
+from lenet.models.files import load_model, save_model
 from lenet.models.lenet5_1998 import LeNet5_1998
 from lenet.page import PageDigits, build_page, content_security_policy
 from lenet.page.build import NUMBERS, PARTS, read_models
@@ -292,6 +293,47 @@ def test_what_is_drawn_is_read_as_it_is_drawn(visit: Callable[..., Any]) -> None
     read_answer(page, "1")
     page.click("#clear")
     wait_until(page, read_empty)
+
+
+@needs_chromium
+def test_a_number_is_read_by_sliding_over_it(visit: Callable[..., Any]) -> None:
+    page = visit()
+    wait_until(page, "document.getElementById('verdict').textContent === '3'")
+    page.click("#clear")
+    draw(page, [(0.3, 0.3), (0.3, 0.7)])
+    read_answer(page, "1")
+    draw(page, [(0.5, 0.3), (0.75, 0.3), (0.6, 0.7)])
+    wait_until(page, "document.getElementById('verdict').textContent === '17'")
+    assert "a number" in page.inner_text("#verdict-text")
+    marks = page.locator("#line-digits span")
+    assert marks.all_inner_texts() == ["1", "7"]
+    assert marks.nth(0).bounding_box()["x"] < marks.nth(1).bounding_box()["x"]
+    wait_until(
+        page, "document.getElementById('live').textContent.startsWith('Read as the number 17')"
+    )
+    page.click("#undo")
+    read_answer(page, "1")
+    assert page.locator("#line").is_hidden()
+
+
+@needs_chromium
+def test_sliding_gives_the_logits_of_the_sweep(visit: Callable[..., Any]) -> None:
+    field = np.random.default_rng(3).random((32, 81), np.float32) ** 4
+    page = visit()
+    found = page.evaluate(
+        """([data, width]) => {
+          const model = document.querySelector("script[data-model]").textContent;
+          const network = lenet.readNetwork(lenet.fromBase64(model));
+          const field = lenet.grey(width, 32, Float32Array.from(data));
+          return lenet.sweep(network, field).map((logits) => Array.from(logits));
+        }""",
+        [field.ravel().tolist(), 81],
+    )
+    model, _ = load_model(PRETRAINED)
+    assert isinstance(model, LeNet5)
+    with torch.no_grad():
+        wanted = model.sweep(torch.from_numpy(field)[None, None])[0]
+    torch.testing.assert_close(torch.tensor(found), wanted, rtol=0, atol=1e-4)
 
 
 @needs_chromium

@@ -84,6 +84,24 @@
       return best >= 0 ? { name: network.classes[best], share: shares[best] } : null;
     }
 
+    /** Show a number that was read from a field in place of the digit; null: none. */
+    function drawNumber(number, field) {
+      byId("line").hidden = !number;
+      if (!number) return;
+      const { width, data } = field;
+      byId("verdict").textContent = number.text;
+      byId("verdict").classList.remove("is-empty");
+      byId("verdict").classList.toggle("is-long", number.text.length > 2);
+      byId("verdict-text").textContent = `a number, ${percent(number.share)} sure`;
+      lenet.drawCells(byId("line-field"), data, width, "ink", 0, 1);
+      byId("line").style.setProperty("--window", `${(100 * lenet.FIELD) / width}%`);
+      byId("line-digits").replaceChildren(...[...number.text].map((text, i) => {
+        const mark = make("span", { text });
+        mark.style.left = `${(100 * number.places[i]) / width}%`;
+        return mark;
+      }));
+    }
+
     /** Name the next likely class where it might have been the answer. */
     const next = (shares, map) =>
       (shares[map] < MATTERS ? "" : `; next ${network.classes[map]}, ${percent(shares[map])}`);
@@ -96,6 +114,7 @@
     return {
       build,
       draw,
+      drawNumber,
       /** Return where a bar is on the screen. */
       locate: (map) => rows[map].row.querySelector(".class").getBoundingClientRect(),
       press(key) {

@@ -4,6 +4,7 @@
   const TITLES = { lenet5: "Common", "lenet5-1998": "1998" };
   const DEMO_MS = 1100;
   const SAY_AFTER_MS = 700;
+  const NUMBER_AFTER_MS = 150; // that the pen rests: to slide over a line takes some frames' time
 
   /** Tell a screen reader. */
   const say = (text) => {
@@ -23,6 +24,8 @@
     let seen = { image: null, frame: null };
     let waiting = null; // the event that the next frame answers, or true
     let sayTimer = 0;
+    let numberTimer = 0;
+    let number = null; // what was read of a line of several digits
     let demo = 0;
 
     lenet.readPalettes();
@@ -50,8 +53,11 @@
       const event = waiting;
       waiting = null;
       seen = board.read();
+      number = null;
       compute();
       show();
+      clearTimeout(numberTimer);
+      numberTimer = setTimeout(readNumber, NUMBER_AFTER_MS);
       if (event.timeStamp) noteDelay(performance.now() - event.timeStamp);
     }
 
@@ -59,6 +65,16 @@
     function noteDelay(delay) {
       lenet.delays.push(delay);
       if (lenet.delays.length > 1000) lenet.delays.shift();
+    }
+
+    /** Read what lies side by side as a number, by a network that tells digits from what is none. */
+    function readNumber() {
+      const network = networks[active];
+      const field = network.hasGarbage && seen.ink ? lenet.findLine(seen.ink) : null;
+      number = field && lenet.readField(network, field);
+      if (!number) return;
+      number.field = field;
+      show();
     }
 
     function compute() {
@@ -77,16 +93,19 @@
       };
       const best = answer.draw(logits(active), other);
       if (!seen.image && !board.isEmpty()) byId("verdict-text").textContent = "no digit found";
+      answer.drawNumber(number, number?.field);
       byId("seen-text").textContent = describeSeen();
       showSelected();
       clearTimeout(sayTimer);
       sayTimer = setTimeout(() => {
-        if (best) say(`Read as ${best.name}, ${lenet.percent(best.share)}`);
+        if (number) say(`Read as the number ${number.text}, ${lenet.percent(number.share)}`);
+        else if (best) say(`Read as ${best.name}, ${lenet.percent(best.share)}`);
         else if (seen.image) say("No digit");
       }, SAY_AFTER_MS);
     }
 
     function describeSeen() {
+      if (number) return "Several digits: the network slides over the line. Inside, it sees the heaviest alone.";
       if (board.digit) return "What the network sees: the test image as it is, with paper around it.";
       if (seen.image) return "What the network sees: the digit cropped, fitted into 20 \u00d7 20 pixels and centred.";
       return board.isEmpty() ? "What the network sees: nothing yet." : "No digit found in the picture.";
@@ -147,6 +166,7 @@
     /** Choose which network's layers are seen. */
     function activate(index) {
       active = index;
+      number = null;
       const network = networks[active];
       layers.build(network);
       answer.build(network, networks.length > 1);
@@ -154,6 +174,7 @@
       if (selected && selected.cell.map >= network.layers[selected.index].maps) letGo();
       drawScale(network);
       if (seen) show();
+      readNumber();
     }
 
     function drawScale(network) {

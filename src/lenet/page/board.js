@@ -201,19 +201,19 @@
       },
       /**
        * Return what the network is to see, and where on the board it lies:
-       * {image: 784 bytes or null, frame: {left, top, pixel} or null, box}, in the board's units.
+       * {image: 784 bytes or null, frame: {left, top, pixel} or null, in the board's units, ink}.
        */
       read() {
         if (board.digit) return { image: board.digit, frame: { left: 0, top: 0, pixel: SIDE / 28 } };
         if (!board.picture) {
           if (isEmpty()) return { image: null, frame: null };
-          const { image, frame } = lenet.normalize(lenet.toPlanes(page.getImageData(0, 0, SHEET, SHEET)));
-          return { image, frame: frame && onBoard(frame, SIDE / SHEET, 0, 0) };
+          const found = lenet.normalize(lenet.toPlanes(page.getImageData(0, 0, SHEET, SHEET)));
+          return { ...found, frame: found.frame && onBoard(found.frame, SIDE / SHEET, 0, 0) };
         }
         const { left, top, scale } = board.picture;
         board.picture.found ??= lenet.normalize(board.picture.pixels);
-        const { image, frame } = board.picture.found;
-        return { image, frame: frame && onBoard(frame, scale, left, top) };
+        const { found } = board.picture;
+        return { ...found, frame: found.frame && onBoard(found.frame, scale, left, top) };
       },
     });
     return board;

@@ -17,7 +17,7 @@ from lenet import __version__
 FOLDER = Path(__file__).parent
 NUMBERS = (
     *("safetensors", "network", "grey", "regions", "paper", "card", "lines", "foreign"),
-    *("normalize", "trace", "trainer"),
+    *("number", "normalize", "trace", "trainer"),
 )
 """Scripts that compute and touch no document, in an order in which each finds what it uses."""
 PARTS = (

@@ -160,6 +160,17 @@
    */
   function run(network, image, state = makeState(network)) {
     place(network, image, state[0]);
+    return runLayers(network, state);
+  }
+
+  /** Compute every layer of a 32 x 32 field, whose ink in [0, 1] `at` gives by its place. */
+  function runField(network, at, state) {
+    const { background, contrast } = network;
+    for (let i = 0; i < FIELD ** 2; i++) state[0][i] = background + Math.fround(at(i)) * contrast;
+    return runLayers(network, state);
+  }
+
+  function runLayers(network, state) {
     for (let i = 1; i < network.layers.length; i++) {
       const layer = network.layers[i];
       STEPS[layer.kind](layer, network.layers[i - 1], state[i - 1], state[i]);
@@ -294,5 +305,5 @@
     return lenet.toBase64(logits);
   }
 
-  Object.assign(lenet, { FIELD, SIDE, makeState, readNetwork, run, runMany, softmax });
+  Object.assign(lenet, { FIELD, SIDE, makeState, readNetwork, run, runField, runMany, softmax });
 })();

@@ -54,6 +54,19 @@
     return new Uint8Array(given.data.length);
   }
 
+  /** Return the field of a line of several digits, as `lineField`; null where there is none. */
+  function findLine({ strength, noise }) {
+    const { width, height } = strength;
+    const peak = strongest(strength.data);
+    if (peak < Math.max(MIN_CONTRAST, MIN_SIGMAS * noise)) return null;
+    const limit = Math.max(0.3 * peak, 2.5 * noise);
+    const inked = Uint8Array.from(strength.data, (v) => (v > limit ? 1 : 0));
+    const { labels, regions } = labelRegions(lenet.removeLines(inked, width, height), strength);
+    const foreign = lenet.findForeign(regions, labels, width, height, true);
+    const kept = regions.filter((r) => !foreign.has(r.label) && r.peak >= 0.4 * peak && r.area >= 4);
+    return kept.length ? lenet.lineField(strength, maskOf(labels, kept), kept) : null;
+  }
+
   /** Return the mask of regions. */
   function maskOf(labels, regions) {
     const chosen = new Set(regions.map((r) => r.label));
@@ -194,7 +207,7 @@
   /**
    * Make a 28 x 28 digit of a picture of one digit.
    * picture: {width, height, planes: three Float32Array in [0, 1]}.
-   * Returns {image: 784 bytes or null where no digit was found, box, frame, isLightOnDark}.
+   * Returns {image: 784 bytes or null where no digit was found, box, frame, isLightOnDark, ink}.
    */
   function normalize(picture) {
     let ink = lenet.findInk(picture);
@@ -203,14 +216,14 @@
     if (card) ink = lenet.findInk(cutOut(picture, card));
     const mask = pickDigit(ink);
     const { isLightOnDark } = ink;
-    if (!mask.includes(1)) return { image: null, box: null, frame: null, isLightOnDark };
+    if (!mask.includes(1)) return { image: null, box: null, frame: null, isLightOnDark, ink };
     const found = boundingBox(labelRegions(mask, ink.strength).regions);
     const { image, frame } = toMnist(ink.strength, mask, found);
     const box = {
       left: found.left + left, top: found.top + top, right: found.right + left, bottom: found.bottom + top,
     };
     return {
-      image, box, isLightOnDark, frame: { ...frame, left: frame.left + left, top: frame.top + top },
+      image, box, isLightOnDark, ink, frame: { ...frame, left: frame.left + left, top: frame.top + top },
     };
   }
 
@@ -227,5 +240,5 @@
     return { width, height, planes };
   }
 
-  Object.assign(lenet, { normalize });
+  Object.assign(lenet, { findLine, normalize });
 })();
