@@ -317,6 +317,28 @@ def test_a_number_is_read_by_sliding_over_it(visit: Callable[..., Any]) -> None:
 
 
 @needs_chromium
+def test_a_drawing_and_a_cell_are_sent_as_a_link(
+    visit: Callable[..., Any], page_file: Path
+) -> None:
+    page = visit()
+    page.click("#clear")
+    draw(page, SEVEN)
+    read_answer(page, "7")
+    page.locator(".layer-C3 canvas").click(position={"x": 15, "y": 15})
+    title = page.inner_text("#inspector-title")
+    assert title.startswith("C3, map 1, row")
+    wait_until(page, "location.hash.includes('cell=3.0.')")
+    link = page.evaluate("location.hash")
+    again = visit(page_file.as_uri() + link)
+    read_answer(again, "7")
+    # Points are kept to a pixel of the board, so values may differ a little.
+    assert again.inner_text("#inspector-title").partition(" =")[0] == title.partition(" =")[0]
+    assert "held" in again.locator("#inspector").get_attribute("class")
+    for broken in ("#drawing=AAA", "#drawing=_w", "#drawing=A&cell=9", "#cell=1"):
+        read_answer(visit(page_file.as_uri() + broken), "3")  # the page's own
+
+
+@needs_chromium
 def test_sliding_gives_the_logits_of_the_sweep(visit: Callable[..., Any]) -> None:
     field = np.random.default_rng(3).random((32, 81), np.float32) ** 4
     page = visit()

@@ -57,7 +57,10 @@
       compute();
       show();
       clearTimeout(numberTimer);
-      numberTimer = setTimeout(readNumber, NUMBER_AFTER_MS);
+      numberTimer = setTimeout(() => {
+        readNumber();
+        share();
+      }, NUMBER_AFTER_MS);
       if (event.timeStamp) noteDelay(performance.now() - event.timeStamp);
     }
 
@@ -75,6 +78,29 @@
       if (!number) return;
       number.field = field;
       show();
+    }
+
+    /** Keep the drawing and the held cell in the address, so that it can be sent as a link. */
+    function share() {
+      if (board.isDemo || (!board.strokes.length && !location.hash)) return;
+      const link = board.strokes.length ? `#${lenet.toLink(board.strokes, isHeld ? selected : null)}` : "#";
+      history.replaceState(null, "", link);
+    }
+
+    /** Show what a link says; false where it says nothing. */
+    function openLink() {
+      const shared = lenet.fromLink(location.hash);
+      if (!shared) return false;
+      cancelAnimationFrame(demo);
+      board.showStrokes(shared.strokes);
+      board.isDemo = false;
+      const { index, cell } = shared.selected ?? {};
+      const layer = networks[active].layers[index];
+      if (layer && cell.map < layer.maps && cell.row < layer.rows && cell.column < layer.columns) {
+        selected = { index, cell };
+        isHeld = true;
+      }
+      return true;
     }
 
     function compute() {
@@ -150,6 +176,7 @@
       if (isSame && how === "hover") return;
       selected = { index, cell };
       showSelected();
+      if (how !== "hover") share();
       if (how === "key" || how === "hold") {
         const [value] = [lenet.explain(networks[active], states[active], index, cell).value];
         say(`${lenet.nameCell(networks[active], index, cell)}: ${lenet.show(value)}${isHeld ? ", held" : ""}`);
@@ -293,7 +320,8 @@
     activate(0);
     board.redraw();
     lenet.showFacts(facts, networks);
-    playStrokes(lenet.drawnStrokes("3"));
+    window.addEventListener("hashchange", openLink);
+    if (!openLink()) playStrokes(lenet.drawnStrokes("3"));
     lenet.predict = (images, which = 0) => lenet.runMany(networks[which], images);
   }
 

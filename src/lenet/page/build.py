@@ -22,7 +22,7 @@ NUMBERS = (
 """Scripts that compute and touch no document, in an order in which each finds what it uses."""
 PARTS = (
     *("elements", "pictures", "board", "layers", "inspector", "links", "answer", "samples"),
-    *("facts", "training", "app"),
+    *("facts", "training", "share", "app"),
 )
 """Scripts that make the page, likewise."""
 TITLE = "LeNet-5"
