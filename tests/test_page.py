@@ -262,14 +262,12 @@ def test_the_page_is_put_together_without_torch_or_numpy() -> None:
     assert found.stdout.strip() == "[]"
 
 
-def test_every_script_is_in_the_page_and_small() -> None:
+def test_every_script_is_in_the_page() -> None:
     folder = Path(str(files("lenet").joinpath("page")))
     assert {f"{name}.js" for name in (*NUMBERS, *PARTS)} == {p.name for p in folder.glob("*.js")}
     for path in folder.iterdir():
         if path.suffix in {".js", ".css", ".html"}:
-            text = path.read_bytes()
-            assert text.isascii(), path
-            assert len(text.splitlines()) <= 300, path
+            assert path.read_bytes().isascii(), path
 
 
 @needs_chromium

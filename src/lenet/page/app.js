@@ -2,7 +2,6 @@
 (() => {
   const { byId } = lenet;
   const TITLES = { lenet5: "Common", "lenet5-1998": "1998" };
-  const DEMO_MS = 1100;
   const SAY_AFTER_MS = 700;
   const NUMBER_AFTER_MS = 150; // that the pen rests: to slide over a line takes some frames' time
 
@@ -26,20 +25,17 @@
     let sayTimer = 0;
     let numberTimer = 0;
     let number = null; // what was read of a line of several digits
-    let demo = 0;
 
     lenet.readPalettes();
     const layers = lenet.makeLayers(point);
     const answer = lenet.makeAnswer((cell, how) => point(networks[active].layers.length - 1, cell, how));
     const board = lenet.makeBoard((event) => {
-      cancelAnimationFrame(demo);
       if (event && strip) strip.leave();
       refresh(event);
     });
     const strip = lenet.makeStrip(lenet.makeCollections(facts.digits), (item) => {
-      cancelAnimationFrame(demo);
       if (item.image) board.showDigit(item.image);
-      else playStrokes(item.strokes);
+      else board.play(item.strokes);
     });
 
     /** Read the board and show all of it before the next frame. */
@@ -91,9 +87,7 @@
     function openLink() {
       const shared = lenet.fromLink(location.hash);
       if (!shared) return false;
-      cancelAnimationFrame(demo);
       board.showStrokes(shared.strokes);
-      board.isDemo = false;
       const { index, cell } = shared.selected ?? {};
       const layer = networks[active].layers[index];
       if (layer && cell.map < layer.maps && cell.row < layer.rows && cell.column < layer.columns) {
@@ -199,36 +193,8 @@
       answer.build(network, networks.length > 1);
       if (selected) layers.place(selected.index, selected.cell);
       if (selected && selected.cell.map >= network.layers[selected.index].maps) letGo();
-      drawScale(network);
       if (seen) show();
       readNumber();
-    }
-
-    function drawScale(network) {
-      const ends = [...network.layers].find((layer) => layer.squash?.high)?.squash;
-      byId("scale-low").textContent = ends ? lenet.show(ends.low, 1) : "negative";
-      byId("scale-high").textContent = ends ? `+${lenet.show(ends.high, 1)}` : "positive";
-      lenet.drawCells(byId("scale"), Float32Array.from({ length: 101 }, (_, i) => i - 50), 101, "signed", -50, 50);
-    }
-
-    /** Let a digit draw itself, or show it at once to who wants no motion. */
-    function playStrokes(strokes) {
-      const total = strokes.reduce((sum, points) => sum + points.length, 0);
-      const isStill = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
-      const begin = performance.now();
-      const step = (now) => {
-        let left = isStill ? total : Math.ceil(Math.min(1, Math.max(0, now - begin) / DEMO_MS) * total);
-        const isDone = left >= total;
-        const drawn = [];
-        for (const points of strokes) {
-          if (left > 0) drawn.push(points.slice(0, left));
-          left -= points.length;
-        }
-        board.showStrokes(drawn.length ? drawn : [strokes[0].slice(0, 1)]);
-        if (!isDone) demo = requestAnimationFrame(step);
-      };
-      if (isStill) step(begin);
-      else demo = requestAnimationFrame(step);
     }
 
     async function take(file) {
@@ -321,7 +287,7 @@
     board.redraw();
     lenet.showFacts(facts, networks);
     window.addEventListener("hashchange", openLink);
-    if (!openLink()) playStrokes(lenet.drawnStrokes("3"));
+    if (!openLink()) board.play(lenet.drawnStrokes("3"));
     lenet.predict = (images, which = 0) => lenet.runMany(networks[which], images);
   }
 

@@ -4,6 +4,7 @@
   const PEN = 20;
   const SHEET = 196; // pixels of what is read: plenty for 28
   const STEP = 10; // of the pen on the keyboard
+  const DEMO_MS = 1100; // in which a digit draws itself
   const { byId } = lenet;
 
   /**
@@ -21,6 +22,7 @@
     let stroke = null;
     let pointer = null;
     let keyPen = null;
+    let demo = 0;
 
     function stamp(context, points, from) {
       context.lineWidth = PEN;
@@ -80,10 +82,17 @@
 
     /** Take away everything, without telling anyone. */
     function wipe() {
+      cancelAnimationFrame(demo);
       board.strokes = [];
       board.picture?.bitmap.close?.();
       board.picture = board.digit = stroke = null;
       board.isDemo = false;
+    }
+
+    function lay(strokes, isDemo) {
+      Object.assign(board, { strokes, isDemo });
+      redraw();
+      changed(null);
     }
 
     function begin(point) {
@@ -194,10 +203,25 @@
       /** Draw strokes, lists of [x, y], as if someone had. */
       showStrokes(strokes) {
         wipe();
-        board.strokes = strokes;
-        board.isDemo = true;
-        redraw();
-        changed(null);
+        lay(strokes, false);
+      },
+      /** Let strokes draw themselves, or show them at once to who wants no motion. */
+      play(strokes) {
+        wipe();
+        const total = strokes.reduce((sum, points) => sum + points.length, 0);
+        const isStill = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+        const begin = performance.now();
+        const step = (now) => {
+          let left = isStill ? total : Math.ceil(Math.min(1, Math.max(0, now - begin) / DEMO_MS) * total);
+          if (left < total) demo = requestAnimationFrame(step);
+          const drawn = [];
+          for (const points of strokes) {
+            if (left > 0) drawn.push(points.slice(0, left));
+            left -= points.length;
+          }
+          lay(drawn.length ? drawn : [strokes[0].slice(0, 1)], true);
+        };
+        step(begin);
       },
       /**
        * Return what the network is to see, and where on the board it lies:

@@ -59,6 +59,15 @@
       byId("layers").replaceChildren();
       views = network.layers.slice(0, -1).map((layer, index) => makeView(layer, index));
       if (focused >= 0) views[focused].canvas.focus();
+      drawScale();
+    }
+
+    /** Say what the colours stand for. */
+    function drawScale() {
+      const ends = network.layers.find((layer) => layer.squash?.high)?.squash;
+      byId("scale-low").textContent = ends ? lenet.show(ends.low, 1) : "negative";
+      byId("scale-high").textContent = ends ? `+${lenet.show(ends.high, 1)}` : "positive";
+      lenet.drawCells(byId("scale"), Float32Array.from({ length: 101 }, (_, i) => i - 50), 101, "signed", -50, 50);
     }
 
     function makeView(layer, index) {
