@@ -122,15 +122,14 @@
     };
   }
 
-  /** Make a digit of MNIST's kind: {image: 28 x 28 bytes, frame: where the 28 x 28 lie in the picture}. */
-  function toMnist(strength, mask, box) {
-    const { width } = strength;
+  /** Cut the masked ink out of a box, 1 where it is full. */
+  function cutInk(strength, mask, box) {
     const crop = grey(box.right - box.left, box.bottom - box.top);
     const inside = grey(crop.width, crop.height);
     const inks = [];
     for (let y = 0, k = 0; y < crop.height; y++) {
       for (let x = 0; x < crop.width; x++, k++) {
-        const i = (y + box.top) * width + x + box.left;
+        const i = (y + box.top) * strength.width + x + box.left;
         crop.data[k] = strength.data[i];
         inside.data[k] = mask[i];
         if (mask[i]) inks.push(strength.data[i]);
@@ -141,6 +140,12 @@
     for (let k = 0; k < near.length; k++) {
       crop.data[k] = Math.min(1, Math.max(0, (crop.data[k] / full - 0.15) / 0.7)) * near[k];
     }
+    return crop;
+  }
+
+  /** Make a digit of MNIST's kind: {image: 28 x 28 bytes, frame: where the 28 x 28 lie in the picture}. */
+  function toMnist(strength, mask, box) {
+    const crop = cutInk(strength, mask, box);
     const side = BOX * FINE;
     const first = fit(crop, side);
     const stroke = lenet.strokeWidth(first.data.map((v) => (v > 0.5 ? 1 : 0)), first.width, first.height);
@@ -240,5 +245,5 @@
     return { width, height, planes };
   }
 
-  Object.assign(lenet, { findLine, normalize });
+  Object.assign(lenet, { boundingBox, cutInk, findLine, normalize });
 })();

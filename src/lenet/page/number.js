@@ -1,12 +1,11 @@
 /* A line of digits: the network slides over it (LeCun et al. 1998, section VII), as reading/number.py. */
 (() => {
-  const { FIELD } = lenet;
+  const { FIELD, grey } = lenet;
   const DIGIT_HEIGHT = 20;
   const MARGIN = 16; // paper at either end: the first window is centred on the first ink
   const STEP = 2;
   const GARBAGE = -1; // the logit of garbage in a line
   const MAX_WINDOWS = 150;
-  const { dilate, grey, quantile, resize } = lenet;
 
   /**
    * Return a line as the network's field, {width, height: 32, data in [0, 1]}, or null where the
@@ -16,30 +15,13 @@
   function lineField(strength, mask, regions) {
     const tallest = Math.max(...regions.map((r) => r.bottom - r.top));
     const digits = regions.filter((r) => r.bottom - r.top > 0.4 * tallest);
-    const [left, right] = [Math.min(...digits.map((r) => r.left)), Math.max(...digits.map((r) => r.right))];
-    const [top, bottom] = [Math.min(...digits.map((r) => r.top)), Math.max(...digits.map((r) => r.bottom))];
-    const isRow = digits.length > 1 || right - left > 1.3 * (bottom - top);
-    if (!isRow || bottom - top > 1.8 * tallest) return null;
-    const [width, height] = [right - left, bottom - top];
-    const [crop, inside, inks] = [grey(width, height), grey(width, height), []];
-    for (let y = 0, k = 0; y < height; y++) {
-      for (let x = 0; x < width; x++, k++) {
-        const i = (y + top) * strength.width + x + left;
-        crop.data[k] = strength.data[i];
-        inside.data[k] = mask[i];
-        if (mask[i]) inks.push(strength.data[i]);
-      }
-    }
-    const full = quantile(inks, 0.75);
-    const near = dilate(inside, 1).data;
-    for (let k = 0; k < near.length; k++) {
-      crop.data[k] = Math.min(1, Math.max(0, (crop.data[k] / full - 0.15) / 0.7)) * near[k];
-    }
-    const heights = digits.map((r) => r.bottom - r.top);
-    const scale = DIGIT_HEIGHT / quantile(heights, 0.6);
+    const box = lenet.boundingBox(digits);
+    const [width, height] = [box.right - box.left, box.bottom - box.top];
+    if ((digits.length < 2 && width <= 1.3 * height) || height > 1.8 * tallest) return null;
+    const scale = DIGIT_HEIGHT / lenet.quantile(digits.map((r) => r.bottom - r.top), 0.6);
     const size = [width, height].map((n) => Math.max(1, Math.round(n * scale)));
-    const scaled = resize(crop, ...size, scale < 0.7 ? "box" : "linear");
-    return centre(scaled);
+    const crop = lenet.cutInk(strength, mask, box);
+    return centre(lenet.resize(crop, ...size, scale < 0.7 ? "box" : "linear"));
   }
 
   /** Put a line into a field, with the middle of its ink in the middle. */
