@@ -195,6 +195,15 @@ def test_what_unpacks_to_gigabytes_is_not_unpacked(
         read_arrays(tmp_path)
 
 
+def test_text_that_unpacks_to_much_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formats, "MAX_TEXT", 100_000)
+    (tmp_path / "usps.bz2").write_bytes(bz2.compress(b"1 1:0 " * 20_000))
+    with pytest.raises(DataError, match=r"usps.bz2: expected at most 100,000 bytes, found 100,001"):
+        read_arrays(tmp_path)
+
+
 def test_pixels_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     images = TRAIN[0] / 255.0
     images[3, 4, 5] = np.nan

@@ -21,6 +21,8 @@ from lenet.errors import DataError, install_hint
 
 MAX_BYTES = 2**30
 """Of a file and of what it unpacks to: 1 GiB, ten times Kaggle's table."""
+MAX_TEXT = 2**26
+"""Of LIBSVM's text, three times that of USPS: each number in it takes many times its length."""
 TEST_SHARE = 7
 """Where nothing is to test with, a seventh of the digits is cut off for it, as in MNIST."""
 ARRAYS = {
@@ -146,8 +148,8 @@ def _idx(file: Path) -> Iterator[Part]:
 def _libsvm(file: Path) -> Iterator[Part]:
     """Read USPS as LIBSVM's page has it: lines of a digit + 1 and 256 `place:value` pairs."""
     with bz2.open(file) as opened:
-        text = opened.read(MAX_BYTES + 1)
-    _check_size(file, len(text))
+        text = opened.read(MAX_TEXT + 1)
+    _check_size(file, len(text), MAX_TEXT)
     rows = [line.split() for line in text.decode("ascii").splitlines()]
     images = np.array([[pair.partition(":")[2] for pair in row[1:]] for row in rows], float)
     yield from _both(_split_of(file), images, np.array([row[0] for row in rows], float) - 1)
@@ -196,10 +198,11 @@ def _hdf5(file: Path) -> Iterator[Part]:
                 yield from _both(split, groups[split]["data"][:], groups[split]["target"][:])
 
 
-def _check_size(file: Path, num_bytes: int) -> None:
+def _check_size(file: Path, num_bytes: int, limit: int | None = None) -> None:
     """Refuse a file, or what it unpacks to, that is far larger than any data set of this kind."""
-    if num_bytes > MAX_BYTES:
-        raise DataError(f"{file}: expected at most {MAX_BYTES:,} bytes, found {num_bytes:,}")
+    limit = limit or MAX_BYTES
+    if num_bytes > limit:
+        raise DataError(f"{file}: expected at most {limit:,} bytes, found {num_bytes:,}")
 
 
 def _both(split: str, images: NDArray[Any], labels: NDArray[Any]) -> Iterator[Part]:
