@@ -101,6 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = _load(arguments, is_process=argv is None)
         status: int = getattr(module, arguments[0])(arguments[1:])
         sys.stdout.flush()
+        if argv is None:
+            # The work is done; Ctrl-C while Python ends would leave its finalizers' traceback.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
     except LeNetError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return EXIT_ERROR
