@@ -67,7 +67,7 @@ class ExportOptions:
     """Run directory, a model file that lenet wrote, or `pretrained`: that of the package."""
     to: Literal["onnx", "torch", "int8", "html", "c", "triton", "hub"]
     """ONNX, a torch.export program, ONNX in 8 bits, a page to draw on that shows each layer, C99
-    source, or a model repository for Triton."""
+    source, a model repository for Triton, or a folder for the Hugging Face Hub."""
     out: Annotated[
         Path | None,
         tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: beside the model file)"),

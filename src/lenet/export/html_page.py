@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lenet.data.digits import to_input
 from lenet.errors import ExportError
 from lenet.export.browser import find_browser, run_page
 from lenet.export.parity import (
@@ -21,6 +20,7 @@ from lenet.export.parity import (
     Source,
     check,
     compare,
+    predictor,
     read_source,
     run_export,
     save_and_compare,
@@ -149,13 +149,7 @@ def _load_file(path: Path, number: int) -> Predict:
     with tempfile.TemporaryDirectory(prefix="lenet-page-") as folder:
         copy = Path(folder) / "model.safetensors"
         copy.write_bytes(read_models(path.read_text(encoding="utf-8"))[number])
-        model, _ = load_model(copy)
-
-    def predict(images: Tensor) -> Tensor:
-        logits: Tensor = model(to_input(images))
-        return logits
-
-    return predict
+        return predictor(load_model(copy)[0])
 
 
 def _describe_check(facts: Mapping[str, Any], browser: str | None) -> str:

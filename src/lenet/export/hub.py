@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-from torch import Tensor
 
-from lenet.data.digits import to_input
-from lenet.export.parity import Measured, Predict, Settings, Source, save_and_compare
+from lenet.export.parity import Measured, Predict, Settings, Source, predictor, save_and_compare
 from lenet.models.files import MODEL_FILE, load_model
 
 
@@ -38,12 +36,6 @@ def write(source: Source, path: Path, settings: Settings) -> Measured:
         (path / "README.md").write_text(text, encoding="utf-8")
 
     def load() -> Predict:
-        model, _ = load_model(path)
-
-        def predict(images: Tensor) -> Tensor:
-            logits: Tensor = model(to_input(images))
-            return logits
-
-        return predict
+        return predictor(load_model(path)[0])
 
     return save_and_compare(source, save, load, details={})

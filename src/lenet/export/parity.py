@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lenet import __version__
 from lenet.data.datasets import Progress
-from lenet.data.digits import Digits, load
+from lenet.data.digits import Digits, load, to_input
 from lenet.errors import ExportError
 from lenet.models import Network
 from lenet.models.files import find_model, load_model
@@ -177,6 +177,11 @@ def save_and_compare(
     if not torch.equal(again, logits[:AT_A_TIME]):
         raise ExportError("the export changed its answers when its metadata was written")
     return Measured(parity=parity, details=details)
+
+
+def predictor(model: Callable[[Tensor], Tensor]) -> Predict:
+    """Return what computes the logits of bytes by a model of pixels in [0, 1]."""
+    return lambda images: model(to_input(images))
 
 
 def run_export(predict: Predict, images: Tensor) -> Tensor:

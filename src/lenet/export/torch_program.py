@@ -6,10 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from lenet.data.digits import to_input
-from lenet.export.parity import Measured, Predict, Settings, Source, as_strings, save_and_compare
+from lenet.export.parity import (
+    Measured,
+    Predict,
+    Settings,
+    Source,
+    as_strings,
+    predictor,
+    save_and_compare,
+)
 
 
 def write(source: Source, path: Path, settings: Settings) -> Measured:
@@ -19,13 +25,7 @@ def write(source: Source, path: Path, settings: Settings) -> Measured:
         torch.export.save(program, path, extra_files=as_strings(facts))
 
     def load() -> Predict:
-        module = torch.export.load(path).module()
-
-        def predict(images: Tensor) -> Tensor:
-            logits: Tensor = module(to_input(images))
-            return logits
-
-        return predict
+        return predictor(torch.export.load(path).module())
 
     with warnings.catch_warnings():
         # torch's own use of its own deprecated names.

@@ -84,11 +84,11 @@
       return best >= 0 ? { name: network.classes[best], share: shares[best] } : null;
     }
 
-    /** Show a number that was read from a field in place of the digit; null: none. */
-    function drawNumber(number, field) {
+    /** Show a number, and the field that it was read from, in place of the digit; null: none. */
+    function drawNumber(number) {
       byId("line").hidden = !number;
       if (!number) return;
-      const { width, data } = field;
+      const { width, data } = number.field;
       byId("verdict").textContent = number.text;
       byId("verdict").classList.remove("is-empty");
       byId("verdict").classList.toggle("is-long", number.text.length > 2);

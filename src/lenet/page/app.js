@@ -71,9 +71,7 @@
       const network = networks[active];
       const field = network.hasGarbage && seen.ink ? lenet.findLine(seen.ink) : null;
       number = field && lenet.readField(network, field);
-      if (!number) return;
-      number.field = field;
-      show();
+      if (number) show();
     }
 
     /** Keep the drawing and the held cell in the address, so that it can be sent as a link. */
@@ -113,7 +111,7 @@
       };
       const best = answer.draw(logits(active), other);
       if (!seen.image && !board.isEmpty()) byId("verdict-text").textContent = "no digit found";
-      answer.drawNumber(number, number?.field);
+      answer.drawNumber(number);
       byId("seen-text").textContent = describeSeen();
       showSelected();
       clearTimeout(sayTimer);

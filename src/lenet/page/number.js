@@ -54,7 +54,7 @@
 
   /**
    * Read a field: the likeliest class of each window, where equal ones in a row are one digit.
-   * Returns {text, share, places}: the share is the product over the digits; places are the middles
+   * Returns {text, share, places, field}: the share is the product over the digits; places are the middles
    * of their windows, in columns of the field. Null where there are not two digits.
    */
   function readField(network, field) {
@@ -73,6 +73,7 @@
     if (digits.length < 2) return null;
     const surest = digits.map(({ seen }) => seen.reduce((a, b) => (b[1] > a[1] ? b : a)));
     return {
+      field,
       text: digits.map(({ label }) => network.classes[label]).join(""),
       share: surest.reduce((product, [, share]) => product * share, 1),
       places: surest.map(([t]) => t * STEP + FIELD / 2),
