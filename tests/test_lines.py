@@ -83,14 +83,15 @@ def test_digits_stand_in_their_order_at_the_distance_asked_for(
     monkeypatch.setattr(lines_module, "STYLES", ((2, 2),))
     monkeypatch.setattr(maker, "_chance", lambda share, *shape: torch.zeros(shape).bool())
     monkeypatch.setattr(maker, "_often", lambda share, values, rest: torch.as_tensor(rest))
-    left = maker._space(cells)
+    edges = lines_module._edges(cells)
+    left = maker._space(*edges)
     start = int(left[0, 0]) + 18
     expected = torch.zeros(32, 200)
     x = start
     for place, width in enumerate((5, 2, 26)):
         expected[8:20, x : x + width] = 0.5 + 0.1 * place
         x += width + 2
-    found = lines_module._compose(cells, left)[0]
+    found = lines_module._compose(cells, left, edges[1])[0]
     assert found.shape[1] >= x + 14
     torch.testing.assert_close(found, expected[:, : found.shape[1]])
 

@@ -211,7 +211,12 @@ class LeNet5(Network):
             (B, T, num_classes) float, T = (W - 32) // 2 + 1.
         """
         c1, squash, s2, c3, _, _, c5, _ = self.feature_extractor
-        x = s2(squash(c1(self.scale(x))))  # (B, 6, 14, (W - 4) // 2)
+        # The five rows that C1 looks at become channels: torch then has its weights' gradient in a
+        # third of the time. What follows is quicker with the channels last.
+        x = self.scale(x).unfold(2, 5, 1).permute(0, 1, 4, 2, 3).flatten(1, 2)  # (B, 5 C, 28, W)
+        x = F.conv2d(x, cast(Tensor, c1.weight).flatten(1, 2).unsqueeze(2), cast(Tensor, c1.bias))
+        x = x.contiguous(memory_format=torch.channels_last)
+        x = s2(squash(x))  # (B, 6, 14, (W - 4) // 2)
         pool = F.max_pool2d if self.pooling == "max" else F.avg_pool2d
         x = pool(squash(c3(x)), 2, stride=(2, 1))  # (B, 16, 5, T + 8)
         weight, bias = cast(Tensor, c5.weight), cast(Tensor, c5.bias)

@@ -89,9 +89,10 @@ class LineMaker:
         chosen = self._choose(num_lines, length)
         labels = self._labels[chosen]
         cells = self._write(chosen, labels)  # (B, L, 32, 40)
-        left = self._space(cells)  # (B, L)
-        fields = _compose(cells, left)  # (B, 32, W)
-        strokes = self._strokes(cells, left, fields.shape[2])
+        edges = _edges(cells)
+        left = self._space(*edges)  # (B, L)
+        fields = _compose(cells, left, edges[1])  # (B, 32, W)
+        strokes = self._strokes(*edges, left, fields.shape[2])
         fields = draw_marks(fields.unsqueeze(1), strokes)
         is_digit = labels < self._num_classes
         return Lines(
@@ -158,9 +159,8 @@ class LineMaker:
         drawn = F.grid_sample(cells, grid, padding_mode="zeros", align_corners=True)
         return drawn.view(num_lines, length, HEIGHT, CELL)
 
-    def _space(self, cells: Tensor) -> Tensor:
-        """Return where each cell begins in its line, (B, L) int64."""
-        first, last = _edges(cells)  # (B, L, 32)
+    def _space(self, first: Tensor, last: Tensor) -> Tensor:
+        """Return where each cell begins in its line, (B, L) int64; for the ink see `_edges`."""
         left, right = first.amin(2), last.amax(2)
         num_lines, length = left.shape
         style = torch.tensor(STYLES)[self._integers(len(STYLES), num_lines)]
@@ -177,9 +177,8 @@ class LineMaker:
         start = self._uniform(6, 18, num_lines, 1).floor().to(self._device) - left[:, :1]
         return torch.cat([start, start + offset.clamp(min=3).cumsum(1)], 1).round().long()
 
-    def _strokes(self, cells: Tensor, left: Tensor, width: int) -> Tensor:
+    def _strokes(self, first: Tensor, last: Tensor, left: Tensor, width: int) -> Tensor:
         """Return ligatures, punctuation, a ruling and a cell's side, as `draw_marks` takes them."""
-        first, last = _edges(cells)
         num_lines, length = left.shape
         lines = torch.arange(num_lines, device=self._device)
         rows = torch.arange(HEIGHT, device=self._device, dtype=torch.float32)
@@ -234,8 +233,9 @@ class LineMaker:
         coarse = F.interpolate(coarse.to(self._device), size=(height, width), mode="bilinear")
         limit = self._often(0.12, self._uniform(0.8, 0.95, num_lines, 1, 1, 1), 2.0)
         x = x * (1 - (12 * (coarse - limit.to(self._device))).clamp(0, 1))
-        kernel = torch.tensor([1.0, 2.0, 1.0], device=self._device) / 4
-        soft = F.conv2d(x, (kernel[:, None] * kernel).view(1, 1, 3, 3), padding=1)
+        soft = F.pad(x, (1, 1, 1, 1))
+        soft = soft[..., :-2, :] + 2 * soft[..., 1:-1, :] + soft[..., 2:, :]
+        soft = (soft[..., :-2] + 2 * soft[..., 1:-1] + soft[..., 2:]) / 16
         each = num_lines, 1, 1, 1
         x = x + self._uniform(0, 0.8, *each).to(self._device) * (soft - x)
         x = x * self._uniform(0.95, 1.7, *each).to(self._device)
@@ -275,10 +275,9 @@ def _edges(cells: Tensor) -> tuple[Tensor, Tensor]:
     return first, last
 
 
-def _compose(cells: Tensor, left: Tensor) -> Tensor:
+def _compose(cells: Tensor, left: Tensor, last: Tensor) -> Tensor:
     """Return the lines (B, 32, W) of cells that begin at columns (B, L); the darkest ink counts."""
     num_lines, length = left.shape
-    _, last = _edges(cells)
     width = int((left + last.amax(2)).amax()) + MARGIN
     width += -width % 4
     # A cell may begin before its line or end behind it, with what holds no ink.
