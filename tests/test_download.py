@@ -302,7 +302,7 @@ def test_a_mirror_that_fails_is_passed_over_with_its_reason_kept(
 
 @pytest.mark.parametrize(
     ("fault", "reason"),
-    [("html", "expected an IDX file of unsigned bytes"), ("flipped", "expected SHA-256")],
+    [("html", "expected an IDX file of bytes or 32-bit numbers"), ("flipped", "expected SHA-256")],
 )
 def test_raw_hashes_serve_where_those_of_the_gzip_files_are_not_known(
     tiny: Dataset, contents: dict[str, bytes], server: Server, fault: str, reason: str
@@ -331,8 +331,8 @@ def test_the_final_error_lists_every_source_and_says_what_to_do(
     assert first == "Tiny could not be fetched from any source:"
     assert len(lines) == 4
     assert lines[1].endswith(
-        f"tiny: {NAMES[0]}: expected an IDX file of unsigned bytes, which "
-        "begins with b'\\x00\\x00\\x08' and the number of dimensions, found b'dama'"
+        f"tiny: {NAMES[0]}: expected an IDX file of bytes or 32-bit numbers, which "
+        "begins with b'\\x00\\x00\\x08' or b'\\x00\\x00\\x0c', found b'dama'"
     )
     assert last.startswith(f"put {NAMES[0]}, ")
     assert "--data-dir" in last

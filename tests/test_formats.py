@@ -101,6 +101,14 @@ def test_each_format_gives_the_digits_that_were_written(
     assert np.array_equal(digits.images.numpy(), TEST[0])
 
 
+def test_files_of_two_data_sets_in_one_folder_are_refused(tmp_path: Path) -> None:
+    for file in list(write_emnist(tmp_path).iterdir()):
+        letters = tmp_path / file.name.replace("digits", "letters")
+        letters.write_bytes(file.read_bytes())
+    with pytest.raises(DataError, match="found those of emnist-digits, emnist-letters; copy"):
+        read_arrays(tmp_path)
+
+
 def test_matlab_s_columns_are_cut_after_sixty_thousand(tmp_path: Path) -> None:
     labels = (np.arange(60_012) % 10).astype(float)
     data = np.zeros((784, len(labels)), np.uint8)

@@ -79,7 +79,7 @@ HUGE = 2**32 - 1
 BROKEN = {
     "empty": (b"", r"found b''"),
     "html": (b"<html></html>", r"expected an IDX file .* found b'<htm'"),
-    "floats": (b"\0\0\x0d\1" + bytes(40), r"expected an IDX file of unsigned bytes"),
+    "floats": (b"\0\0\x0d\1" + bytes(40), r"expected an IDX file of bytes or 32-bit numbers"),
     "255 dimensions": (b"\0\0\x08\xff" + bytes(2000), r"takes 1,024 bytes, found 2,004"),
     "ends in the header": (b"\0\0\x08\3\0\0", r"expected 3 dimensions, found the end"),
     "cut short": (GOOD[:-1], r"takes 1,584 bytes, found 1,583"),

@@ -49,7 +49,9 @@ def read_arrays(path: Path) -> list[Bytes]:
         DataError: A file is damaged, or there are labels without images.
     """
     parts: dict[tuple[str, int], list[Bytes]] = {}
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    _require_one(files, path)
+    for file in files:
         for split, kind, array in _read(file):
             parts.setdefault((split, kind), []).append((_labels if kind else _images)(array, file))
     if not parts:
@@ -213,6 +215,17 @@ def _both(split: str, images: NDArray[Any], labels: NDArray[Any]) -> Iterator[Pa
 def _split_of(file: Path) -> str:
     name = file.name.lower()
     return "test" if any(word in name for word in ("test", "t10k", "valid", ".t.")) else "train"
+
+
+def _require_one(files: list[Path], folder: Path) -> None:
+    """Refuse IDX files of several data sets: EMNIST's six come in one folder."""
+    names = (file.name.lower().partition("-train-images-idx3") for file in files)
+    found = sorted({before for before, word, _ in names if word})
+    if len(found) > 1:
+        raise DataError(
+            f"{folder}: expected the files of one data set, found those of {', '.join(found)}; "
+            "copy those of one into a folder of their own"
+        )
 
 
 def _images(array: NDArray[Any], file: Path) -> Bytes:

@@ -67,8 +67,8 @@ def read_idx(path: Path, *, max_bytes: int = MAX_BYTES) -> npt.NDArray[Any]:
     kind = _ELEMENTS.get(bytes(raw[:3]))
     if kind is None or len(raw) < 4:
         raise DataError(
-            f"{path}: expected an IDX file of unsigned bytes, which begins with {_MAGIC!r} "
-            f"and the number of dimensions, found {bytes(raw[:4])!r}"
+            f"{path}: expected an IDX file of bytes or 32-bit numbers, which begins with "
+            f"{' or '.join(map(repr, _ELEMENTS))}, found {bytes(raw[:4])!r}"
         )
     begin = 4 + 4 * raw[3]
     if len(raw) < begin:
