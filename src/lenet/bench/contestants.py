@@ -1,7 +1,5 @@
 """The contestants of `lenet bench`: what each prepares, and what it then does in its turn."""
 
-import logging
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +9,7 @@ from torch import Tensor, nn
 
 from lenet.data.digits import Digits, batches, to_input
 from lenet.errors import LeNetError, install_hint
-from lenet.models import build_network
+from lenet.models import Network, build_network
 from lenet.native.engine import load_engine
 from lenet.results.scores import evaluate
 from lenet.training.learners import Tally, make_learner
@@ -155,33 +153,18 @@ def _repeat(
     return run
 
 
-def _onnx_runtime(model: nn.Module, path: Path, num_threads: int) -> Callable[[Tensor], object]:
+def _onnx_runtime(model: Network, path: Path, num_threads: int) -> Callable[[Tensor], object]:
+    import onnx  # noqa: F401  # the exporter needs it
     import onnxruntime
     import onnxscript  # noqa: F401  # torch's exporter needs it
 
-    x = torch.zeros(2, 1, 28, 28)
-    # It warns of packages that it could use and of its own deprecations: not the user's concern.
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        _export(model, x, path)
+    from lenet.export.onnx_graph import export_network
+
+    export_network(model, "lenet5", path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda x: session.run(None, {"x": x.numpy()})
-
-
-def _export(model: nn.Module, x: Tensor, path: Path) -> None:
-    torch.onnx.export(
-        model,
-        (x,),
-        path,
-        input_names=["x"],
-        dynamic_shapes={"x": {0: torch.export.Dim.DYNAMIC}},
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
 
 
 def prepare_matrix() -> tuple[Prepared, int]:
