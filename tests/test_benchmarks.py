@@ -26,8 +26,7 @@ SMALL = {
     "speed-accuracy": ("--seeds", "1", "--notebook-epochs", "1", "--notebook-images", "6000"),
     "speed-engines": ("--num-images", "64", "--rounds", "1"),
 }
-# The rest of serve.py takes minutes or more packages, and callgrind.py needs valgrind: only their
-# records are checked, in test_docs.py.
+# The rest of serve.py takes minutes or more packages.
 
 pytestmark = pytest.mark.real
 
