@@ -173,7 +173,10 @@ def test_any_model_of_this_project_reads(seven: Image.Image, tmp_path: Path) -> 
         digit = Reader.from_model(path).read_digit(seven)
         image = digit.normalized.image
         assert image is not None
-        views = [np.array(Image.fromarray(image).rotate(turn, 2)) for turn in (0, 8, -8)]
+        views = [
+            np.array(Image.fromarray(image).rotate(turn, Image.Resampling.BILINEAR))
+            for turn in (0, 8, -8)
+        ]
         with torch.no_grad():
             logits = model(torch.from_numpy(np.stack(views)).unsqueeze(1) / 255).mean(0)
         assert digit.probabilities == pytest.approx(logits.softmax(0).tolist(), abs=1e-5)
